@@ -1,0 +1,1 @@
+"""What a run leaves for people: grids, plots, the report, and their publication."""

@@ -1,0 +1,1 @@
+"""From encoded objects to one uint8 array of slices."""

@@ -1,0 +1,50 @@
+"""The errors a user can meet, and the exit status each one ends the job with.
+
+    MriganError                 1
+    ├── SettingsError           2   a setting, or a set of settings that do not go together
+    ├── DivergedError           3   training left the finite numbers
+    ├── DataError               4   nothing usable to train on
+    └── StorageError            5   a bucket or folder did not do what was asked
+        └── AlreadyExistsError  5   a create-only write found the key taken
+
+Every message is one line: what, where, what to do. ``cli`` turns it into a status; nothing else
+catches these broadly.
+"""
+
+
+class MriganError(Exception):
+    """A failure with one line for the user; base of all of ours."""
+
+    exit_status = 1
+
+
+class SettingsError(MriganError):
+    """One or more settings are wrong; ``problems`` holds a line for each."""
+
+    exit_status = 2
+
+    def __init__(self, *problems: str) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class DivergedError(MriganError):
+    """A loss or a weight is no longer a finite number."""
+
+    exit_status = 3
+
+
+class DataError(MriganError):
+    """The slices can't be trained on."""
+
+    exit_status = 4
+
+
+class StorageError(MriganError):
+    """A store refused or failed; names the key and the remedy."""
+
+    exit_status = 5
+
+
+class AlreadyExistsError(StorageError):
+    """A create-only write found an object under its key; nothing was changed."""

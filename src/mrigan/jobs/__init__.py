@@ -1,0 +1,1 @@
+"""One module per command: builds the parts and decides what is saved when."""

@@ -1,0 +1,1 @@
+"""What the process runs on: device, memory allocator, signals, the platform's files."""

@@ -1,0 +1,1 @@
+"""Where objects live: the only code that talks to S3."""
