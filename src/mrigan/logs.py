@@ -1,0 +1,61 @@
+"""One line per event on stdout: an event name first, then facts a filter can parse.
+
+``text`` reads ``epoch epoch=3 of=500 d_loss=1.2``, ``json`` is one object a line. Values come from
+``extra``, so both carry the same names. Modules log; only a command configures.
+"""
+
+import json
+import logging
+import sys
+import time
+from typing import IO
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure(log_format: str, stream: IO[str] | None = None, *, debug: bool = False) -> None:
+    """Send every record of ours to ``stream`` (stdout) as ``text`` or ``json``, once."""
+    handler = logging.StreamHandler(stream or sys.stdout)
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    ours = logging.getLogger("mrigan")
+    ours.handlers[:] = [handler]
+    ours.propagate = False
+    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    logging.captureWarnings(capture=True)
+    warnings = logging.getLogger("py.warnings")
+    warnings.handlers[:] = [handler]
+    warnings.propagate = False
+
+
+def facts(record: logging.LogRecord) -> dict[str, object]:
+    """What the caller put into ``extra``."""
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        level = "" if record.levelno == logging.INFO else f"{record.levelname} "
+        pairs = "".join(f" {name}={_plain(value)}" for name, value in facts(record).items())
+        line = f"{clock} {level}{record.getMessage().strip()}{pairs}".replace("\n", " ")
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
+            "level": record.levelname.lower(),
+            "event": record.getMessage().strip(),
+            **facts(record),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text

@@ -1,0 +1,67 @@
+"""The settings in words: the options of a command line and the table of the README."""
+
+import argparse
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from mrigan.settings.fields import ENV_PREFIX, Settings
+
+
+class Described(NamedTuple):
+    """One setting as people read it."""
+
+    field: str
+    group: str
+    default: str
+    choices: tuple[str, ...]
+    description: str
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment."""
+        return f"{ENV_PREFIX}{self.field.upper()}"
+
+    @property
+    def option(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.field.replace('_', '-')}"
+
+
+def described() -> Iterator[Described]:
+    """Every setting, in the order of its declaration; a field's title opens a group."""
+    schema = Settings.model_json_schema()["properties"]
+    group = ""
+    for field, info in Settings.model_fields.items():
+        group = info.title or group
+        default = "" if info.default is None else str(info.default).removesuffix(".0")
+        choices = tuple(choice for choice in schema[field].get("enum", ()) if choice)
+        yield Described(field, group, default, choices, info.description or "")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` one option a setting, all as text: the settings themselves validate."""
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for setting in described():
+        group = groups.setdefault(setting.group, parser.add_argument_group(setting.group.lower()))
+        default = f" [{setting.default}]" if setting.default else ""
+        metavar = "|".join(setting.choices) if setting.choices else setting.field.split("_")[-1]
+        group.add_argument(
+            setting.option,
+            dest=setting.field,
+            metavar=metavar if setting.choices else metavar.upper(),
+            default=argparse.SUPPRESS,
+            help=f"{setting.description.replace('`', '')}{default}".replace("%", "%%"),
+        )
+
+
+def markdown_table() -> str:
+    """The README's table of settings."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    group = ""
+    for setting in described():
+        if setting.group != group:
+            group = setting.group
+            rows.append(f"| **{group}** | | |")
+        default = f"`{setting.default}`" if setting.default else ""
+        rows.append(f"| `{setting.variable}` | {default} | {setting.description} |")
+    return "\n".join(rows) + "\n"

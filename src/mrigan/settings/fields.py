@@ -1,0 +1,217 @@
+"""The settings themselves: one declaration per knob, with its unit, bounds and one line of meaning.
+
+The description of a field is what ``mrigan train --help`` and the README's table print.
+A field is part of a run's identity unless it is listed in ``FREE_TO_CHANGE``.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENV_PREFIX = "MRIGAN_"
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("Input should be a finite number")
+    return value
+
+
+def _percent(value: object) -> object:
+    return value.strip().removesuffix("%") if isinstance(value, str) else value
+
+
+def _known_uri(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme not in {"s3", "file", "phantom"}:
+        raise ValueError(f"{scheme}:// is not supported; use s3://bucket/prefix or a folder")
+    if separator and not rest.strip("/"):
+        raise ValueError(f"nothing follows {scheme}://")
+    if scheme == "phantom" and separator and not (rest.isdecimal() and int(rest) > 0):
+        raise ValueError("phantom:// takes a number of slices, as in phantom://512")
+    return value
+
+
+def _writable_uri(value: str) -> str:
+    if value.startswith("phantom://"):
+        raise ValueError("phantom:// can't be written to; use s3://bucket/prefix or a folder")
+    return value
+
+
+Uri = Annotated[str, Field(min_length=1), AfterValidator(_known_uri)]
+Rate = Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)]
+Beta = Annotated[float, Field(ge=0, lt=1), AfterValidator(_finite)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """All settings of a run, validated and frozen; build it with ``sources.load_settings``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # a value may be a secret pasted into the wrong variable
+        protected_namespaces=(),
+    )
+
+    input_uri: Uri = Field(
+        "phantom://512",
+        title="Data",
+        description="where the slices are: `s3://bucket/prefix`, a folder, or `phantom://N` "
+        "(N procedural slices)",
+    )
+    output_uri: Annotated[Uri, AfterValidator(_writable_uri)] = Field(
+        "runs/demo",
+        description="where the run is written: `s3://bucket/prefix` or a folder; the same one "
+        "again resumes it",
+    )
+    image_height: int = Field(200, ge=32, le=2048, description="height of a slice, pixels")
+    image_width: int = Field(160, ge=32, le=2048, description="width of a slice, pixels")
+    fit: Literal["stretch", "pad", "crop"] = Field(
+        "stretch", description="how a slice of another shape is brought to height × width"
+    )
+    max_refused: Annotated[float, BeforeValidator(_percent)] = Field(
+        5.0,
+        ge=0,
+        le=100,
+        description="objects that may be unusable before the job stops, percent of those listed",
+    )
+    cache_dir: Path | None = Field(
+        None,
+        description="folder of the decoded slices, reused by the next start; "
+        "default: the user's cache folder",
+    )
+
+    model: Literal["dcgan"] = Field(
+        "dcgan", title="Training", description="network family: `dcgan` is the seed's design"
+    )
+    latent_dim: int = Field(100, ge=1, le=4096, description="numbers in one latent vector")
+    epochs: Count = Field(500, description="passes over the slices")
+    batch_size: Count = Field(32, description="images in one forward pass (a micro-batch)")
+    accumulation_steps: Count = Field(8, description="micro-batches per optimizer step")
+    g_lr: Rate | None = Field(
+        None, description="learning rate of G (Adam); default: the model's, 0.0002 for `dcgan`"
+    )
+    d_lr: Rate | None = Field(
+        None, description="learning rate of D (Adam); default: the model's, 0.0002 for `dcgan`"
+    )
+    beta1: Beta | None = Field(
+        None, description="Adam's β1 for both; default: the model's, 0.5 for `dcgan`"
+    )
+    beta2: Beta | None = Field(
+        None, description="Adam's β2 for both; default: the model's, 0.999 for `dcgan`"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="fixes initial weights, data order, latents and dropout"
+    )
+
+    sample_every: Count = Field(1, title="Artifacts", description="epochs between sample grids")
+    checkpoint_every: Count = Field(10, description="epochs between checkpoints")
+    checkpoint_minutes: float = Field(
+        10.0, gt=0, description="a checkpoint at least this often, minutes"
+    )
+    keep_checkpoints: Count = Field(3, description="newest checkpoints kept")
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = Field(
+        "auto", title="Machine", description="what computes; `auto` takes the best there is"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="`auto` is bf16 where the hardware computes in it, else fp32"
+    )
+    download_concurrency: int = Field(
+        64, ge=1, le=256, description="objects in flight while slices are pulled"
+    )
+    storage_retries: int = Field(10, ge=0, le=100, description="retries of one storage request")
+    storage_timeout: float = Field(
+        180.0, gt=0, description="time after which a failing storage request is given up, seconds"
+    )
+    sse: Literal["", "AES256", "aws:kms"] = Field(
+        "", description="server-side encryption of what is written: `AES256` (SSE-S3) or `aws:kms`"
+    )
+    sse_kms_key_id: str = Field("", description="KMS key for `aws:kms`; default: the account's key")
+    log_format: Literal["auto", "text", "json"] = Field(
+        "auto", description="`text` or `json` lines; `auto` is a live display on a terminal"
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read nothing here: ``load_settings`` merges the sources, to name each value's own."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "Settings":
+        if self.sse_kms_key_id and self.sse != "aws:kms":
+            raise ValueError("sse_kms_key_id is set, but sse is not aws:kms")
+        if _is_inside(self.output_uri, self.input_uri):
+            raise ValueError(
+                f"output_uri {self.output_uri} lies inside input_uri {self.input_uri}: the next "
+                "start would train on its own samples; choose a place beside it"
+            )
+        return self
+
+
+# What may differ when a run goes on: nothing here changes a weight.
+FREE_TO_CHANGE = frozenset(
+    {
+        "input_uri",  # the slices themselves are compared, by fingerprint
+        "output_uri",
+        "max_refused",
+        "cache_dir",
+        "epochs",
+        "sample_every",
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "device",
+        "download_concurrency",
+        "storage_retries",
+        "storage_timeout",
+        "sse",
+        "sse_kms_key_id",
+        "log_format",
+    }
+)
+
+
+def identity(settings: Settings) -> dict[str, object]:
+    """The settings that make a run this run: a resume must agree on every one."""
+    return {
+        name: value
+        for name, value in settings.model_dump(mode="json").items()
+        if name not in FREE_TO_CHANGE
+    }
+
+
+def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+    """One phrase for each setting on which two runs disagree, as ``batch_size is 16, was 32``."""
+    return [
+        f"{name} is {ours.get(name)}, was {theirs.get(name)}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+
+
+def _is_inside(inner: str, outer: str) -> bool:
+    """Whether ``inner`` is ``outer`` or lies below it; both of one scheme."""
+    if inner.startswith("s3://") != outer.startswith("s3://") or outer.startswith("phantom://"):
+        return False
+    if inner.startswith("s3://"):
+        return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+    return _folder(inner).is_relative_to(_folder(outer))
+
+
+def _folder(uri: str) -> Path:
+    return Path(uri.removeprefix("file://")).expanduser().resolve()

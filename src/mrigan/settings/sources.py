@@ -1,0 +1,168 @@
+"""Brings the settings together: command line, environment, hyperparameters.json, ``.env``, default.
+
+Every problem is found before anything else happens, and named as the user typed it: a misspelt
+``MRIGAN_EPOCH`` is refused with a suggestion rather than ignored, whichever of the four it was in.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import NamedTuple
+
+from dotenv import dotenv_values
+from pydantic import ValidationError
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+
+from mrigan.errors import SettingsError
+from mrigan.settings.fields import ENV_PREFIX, Settings
+
+# What the platforms themselves put among the hyperparameters.
+_PLATFORM_HYPERPARAMETERS = ("sagemaker_", "_tuning_objective_metric")
+_ML_ROOT = f"{ENV_PREFIX}ML_ROOT"
+
+
+class _Layer(NamedTuple):
+    """One place that settings come from: field -> value, and how its names are spelt there."""
+
+    values: dict[str, object]
+    prefix: str
+    unknown: list[str]
+
+    def name(self, field: str) -> str:
+        dashed = self.prefix == "--"
+        upper = self.prefix == ENV_PREFIX
+        spelt = field.replace("_", "-") if dashed else field.upper() if upper else field
+        return f"{self.prefix}{spelt}"
+
+
+def load_settings(
+    options: Mapping[str, str] | None = None,
+    *,
+    unknown_options: Sequence[str] = (),
+    hyperparameters: Path | None = None,
+    dotenv: Path = Path(".env"),
+) -> Settings:
+    """Return the settings in force.
+
+    Args:
+        options: Field name to text, from the command line; strongest.
+        unknown_options: Options as typed that no field answers to, reported with the rest.
+        hyperparameters: SageMaker's file of strings, read if it exists.
+        dotenv: File of ``MRIGAN_*`` lines, read if it exists; weakest.
+
+    Raises:
+        SettingsError: With one line for every problem in every source.
+    """
+    layers = [
+        _command_line(options or {}, unknown_options),
+        _environment(),
+        _hyperparameters(hyperparameters),
+        _dotenv(dotenv),
+    ]
+    problems = [line for layer in layers for line in layer.unknown]
+    values: dict[str, object] = {}
+    names: dict[str, str] = {}
+    for layer in reversed(layers):
+        values |= layer.values
+        names |= {field: layer.name(field) for field in layer.values}
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += [_problem(dict(item), names) for item in error.errors(include_url=False)]
+        raise SettingsError(*problems) from None
+    if problems:
+        raise SettingsError(*problems)
+    return settings
+
+
+def ml_root() -> Path:
+    """The root of SageMaker's tree of files: ``/opt/ml``, or where ``MRIGAN_ML_ROOT`` moves it."""
+    return Path(os.environ.get(_ML_ROOT) or "/opt/ml")
+
+
+def _command_line(options: Mapping[str, str], unknown: Sequence[str]) -> _Layer:
+    spelling = [f"--{field.replace('_', '-')}" for field in Settings.model_fields]
+    return _Layer(dict(options), "--", [_suggest(name, spelling) for name in unknown])
+
+
+def _environment() -> _Layer:
+    unknown = _misspelt(name for name in os.environ if name.upper().startswith(ENV_PREFIX))
+    return _Layer(EnvSettingsSource(Settings)(), ENV_PREFIX, unknown)
+
+
+def _dotenv(path: Path) -> _Layer:
+    if not path.is_file():
+        return _Layer({}, ENV_PREFIX, [])
+    try:
+        names = [name for name in dotenv_values(path) if name.upper().startswith(ENV_PREFIX)]
+    except (OSError, UnicodeDecodeError) as error:
+        return _Layer({}, ENV_PREFIX, [f"{path}: can't be read ({error}); it holds NAME=value"])
+    source = DotEnvSettingsSource(Settings, env_file=path)
+    # The library hands on the file's other variables too: compose keeps its own there.
+    values = {field: value for field, value in source().items() if field in Settings.model_fields}
+    unknown = [f"{line} (in {path})" for line in _misspelt(names)]
+    return _Layer(values, ENV_PREFIX, unknown)
+
+
+def _hyperparameters(path: Path | None) -> _Layer:
+    if path is None or not path.is_file():
+        return _Layer({}, "hyperparameter ", [])
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            raise TypeError("not a JSON object")
+    except (OSError, ValueError, TypeError) as error:
+        return _Layer({}, "hyperparameter ", [f"{path}: not a JSON object of settings ({error})"])
+    ours = {
+        name: _unquoted(value)
+        for name, value in raw.items()
+        if not name.startswith(_PLATFORM_HYPERPARAMETERS)
+    }
+    known = {name: value for name, value in ours.items() if name in Settings.model_fields}
+    unknown = [
+        _suggest(name, list(Settings.model_fields), "hyperparameter ")
+        for name in sorted(ours.keys() - known.keys())
+    ]
+    return _Layer(
+        {k: v for k, v in known.items() if v not in ("", None)}, "hyperparameter ", unknown
+    )
+
+
+def _unquoted(value: object) -> object:
+    """A hyperparameter's value; one SDK sends strings plain, another as quoted JSON."""
+    if isinstance(value, str) and value[:1] == '"':
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _misspelt(names: Iterable[str]) -> list[str]:
+    known = [_variable(field) for field in Settings.model_fields]
+    known.append(_ML_ROOT)
+    return [_suggest(name, known) for name in sorted(names) if name.upper() not in known]
+
+
+def _suggest(name: str, known: list[str], prefix: str = "") -> str:
+    near = get_close_matches(name if prefix or name.startswith("--") else name.upper(), known, n=1)
+    hint = f", did you mean {near[0]}?" if near else "; `mrigan train --help` lists the settings"
+    return f"{prefix}{name}: unknown{hint}"
+
+
+def _problem(item: Mapping[str, object], names: Mapping[str, str]) -> str:
+    message = str(item["msg"]).removeprefix("Value error, ")
+    location = item["loc"]
+    if isinstance(location, tuple) and location:
+        field = str(location[0])
+        return f"{names.get(field, field)}: {message}"
+    # A rule between settings speaks of fields; say them as the user did.
+    fields = re.compile(rf"\b({'|'.join(Settings.model_fields)})\b")
+    return fields.sub(lambda found: names.get(found[0], _variable(found[0])), message)
+
+
+def _variable(field: str) -> str:
+    return f"{ENV_PREFIX}{field.upper()}"
