@@ -25,6 +25,12 @@ test: check
 fix: $(READY)
 	$(BIN)/ruff check --fix && $(BIN)/ruff format
 
+image:
+	docker compose build train
+
+up:
+	docker compose up --build --exit-code-from train train
+
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" -c requirements.txt --group dev pyproject.toml -o requirements-dev.txt
