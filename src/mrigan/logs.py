@@ -14,8 +14,8 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 
 
 def configure(log_format: str, stream: IO[str] | None = None, *, debug: bool = False) -> None:
-    """Send every record of ours to ``stream`` (stdout) as ``text`` or ``json``, once."""
-    handler = logging.StreamHandler(stream or sys.stdout)
+    """Send every record of ours to ``stream`` (stdout; errors stderr) as ``text`` or ``json``."""
+    handler = logging.StreamHandler(stream) if stream else _Standard()
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     ours = logging.getLogger("mrigan")
     ours.handlers[:] = [handler]
@@ -32,8 +32,21 @@ def facts(record: logging.LogRecord) -> dict[str, object]:
     return {name: value for name, value in vars(record).items() if name not in _STANDARD}
 
 
+class _Standard(logging.StreamHandler[IO[str]]):
+    """Sends errors to stderr and the rest to stdout, as these are at the moment.
+
+    A live display stands in for stdout while it runs.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr if record.levelno >= logging.ERROR else sys.stdout
+        super().emit(record)
+
+
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        if record.levelno == logging.ERROR and not record.exc_info:
+            return f"mrigan: {facts(record).get('reason', record.getMessage())}"
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         pairs = "".join(f" {name}={_plain(value)}" for name, value in facts(record).items())

@@ -46,7 +46,7 @@ class Generator(nn.Module):
         height, width = self.size
         x = self.project(z).view(-1, *self.base).contiguous(memory_format=torch.channels_last)
         image = self.to_grey(self.blocks(x))
-        return torch.tanh(image[:, :, :height, :width].float())
+        return torch.tanh(image[:, :, :height, :width].to(z.dtype))
 
 
 class Discriminator(nn.Module):
@@ -71,7 +71,7 @@ class Discriminator(nn.Module):
         """Score each image by itself."""
         x = self.blocks(images.contiguous(memory_format=torch.channels_last))
         logits: Tensor = self.to_logit(x.flatten(1))
-        return logits.squeeze(1).float()
+        return logits.squeeze(1).to(images.dtype)
 
 
 class UpsampledConv2d(nn.Module):

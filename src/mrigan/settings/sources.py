@@ -83,6 +83,11 @@ def ml_root() -> Path:
     return Path(os.environ.get(_ML_ROOT) or "/opt/ml")
 
 
+def default_cache_dir() -> Path:
+    """Where this user's caches are, by the XDG base directory specification."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mrigan"
+
+
 def _command_line(options: Mapping[str, str], unknown: Sequence[str]) -> _Layer:
     spelling = [f"--{field.replace('_', '-')}" for field in Settings.model_fields]
     return _Layer(dict(options), "--", [_suggest(name, spelling) for name in unknown])

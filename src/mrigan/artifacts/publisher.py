@@ -1,0 +1,121 @@
+"""Writes a run's artifacts to its store beside training, in order, one at a time.
+
+A piece of work has a slot; newer work for a slot that has not begun yet takes its place, so the
+newest metrics, plot or checkpoint is written rather than all of them. A store that fails for a
+while is waited for; one that fails for longer ends the job at its next call here.
+"""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from mrigan.errors import AlreadyExistsError, StorageError
+
+log = logging.getLogger(__name__)
+
+Work = Callable[[], None]
+
+_FIRST_PAUSE_SECONDS = 2.0
+_LONGEST_PAUSE_SECONDS = 60.0
+
+
+class Publisher:
+    """One worker thread over a queue of slots.
+
+    Args:
+        patience_seconds: How long a failing store is tried again while training goes on.
+        backlog: Slots that may wait; ``submit`` blocks beyond, so that memory stays bounded.
+    """
+
+    def __init__(self, *, patience_seconds: float = 600.0, backlog: int = 32) -> None:
+        self._patience = patience_seconds
+        self._backlog = backlog
+        self._queue: OrderedDict[str, Work] = OrderedDict()
+        self._changed = threading.Condition()
+        self._busy = False
+        self._closing = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+
+    def submit(self, slot: str, work: Work) -> None:
+        """Queue ``work``, in place of what waits in ``slot``; raises what went wrong before."""
+        with self._changed:
+            self._raise_error()
+            while slot not in self._queue and len(self._queue) >= self._backlog:
+                self._changed.wait()
+                self._raise_error()
+            self._queue[slot] = work
+            self._changed.notify_all()
+
+    def flush(self, timeout_seconds: float) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            StorageError: If it could not be, or not within ``timeout_seconds``.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        with self._changed:
+            self._patience = min(self._patience, timeout_seconds)
+            while (self._queue or self._busy) and self._error is None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    waiting = ", ".join(self._queue) or "the last upload"
+                    raise StorageError(
+                        f"not everything was published within {timeout_seconds:.0f} s (waiting: "
+                        f"{waiting}); what is there is whole, run the same command again"
+                    )
+                self._changed.wait(left)
+            self._raise_error()
+
+    def close(self) -> None:
+        """Drop what has not begun and end the thread."""
+        with self._changed:
+            self._closing = True
+            self._queue.clear()
+            self._changed.notify_all()
+        self._thread.join(timeout=5)
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self._closing:
+                    self._changed.wait()
+                if self._closing:
+                    return
+                slot, work = self._queue.popitem(last=False)
+                self._busy = True
+            error: BaseException | None = None
+            try:
+                self._persist(slot, work)
+            except Exception as caught:  # noqa: BLE001 - surfaces in the training thread
+                error = caught
+            with self._changed:
+                self._busy = False
+                self._error = error
+                self._changed.notify_all()
+                if error is not None:
+                    return
+
+    def _persist(self, slot: str, work: Work) -> None:
+        """Do ``work``, again and again while the store fails and patience lasts."""
+        started = time.monotonic()
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                return work()
+            except AlreadyExistsError:
+                raise
+            except StorageError as error:
+                with self._changed:
+                    if self._closing or time.monotonic() - started + pause > self._patience:
+                        raise
+                    log.warning("publish_again", extra={"slot": slot, "reason": str(error)})
+                    self._changed.wait_for(lambda: self._closing, timeout=pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

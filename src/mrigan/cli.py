@@ -1,0 +1,219 @@
+"""The commands: what was typed becomes settings, errors become one line and an exit status.
+
+Nothing heavy is imported until a command needs it, so ``--help`` answers at once and the
+allocator's settings are in place before torch is.
+"""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from mrigan import logs
+from mrigan.errors import MriganError, SettingsError
+from mrigan.runtime.sagemaker import hyperparameters_path, is_sagemaker
+from mrigan.runtime.signals import StopRequest
+from mrigan.settings import allocator
+from mrigan.settings.describe import add_options
+from mrigan.settings.fields import Settings
+from mrigan.settings.sources import load_settings
+
+log = logging.getLogger(__name__)
+
+INTERRUPTED = 143  # as a shell reports a process ended by SIGTERM
+
+_TRAIN_HELP = """\
+Trains a GAN on the slices at INPUT_URI and writes the run to OUTPUT_URI: checkpoints,
+sample grids, loss plots, the generator, a report. The same command again goes on where
+the run was; when it is complete, it says so.
+
+  mrigan train                                     procedural slices, nothing set up
+  mrigan train --input-uri slices/ --output-uri runs/first --epochs 100
+  mrigan train --input-uri s3://bucket/slices --output-uri s3://bucket/runs/first
+
+Each setting is an option here, MRIGAN_<NAME> in the environment or .env, and <name> in
+SageMaker's hyperparameters.json; the first of these that has it wins. AWS's own variables
+(credentials, AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL) are obeyed as everywhere."""
+
+_DOCTOR_HELP = """\
+Says what this machine, these settings and these credentials can do, before money is spent:
+reads a few slices from INPUT_URI, writes and removes an object at OUTPUT_URI, runs a few
+training steps, and says how long the run would take. Takes the settings of `mrigan train`;
+exits with the status that the job would fail with."""
+
+_TRAIN_EPILOG = """\
+exit status: 0 done, 143 cleanly interrupted (0 on SageMaker), 2 settings, 3 training
+diverged, 4 data, 5 storage, 1 anything else"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit status (design: 0, 143, 2, 3, 4, 5 or 1)."""
+    stop = StopRequest()
+    stop.install()  # first thing: as PID 1 of a container, no handler means no signal
+    parser = _parser()
+    options, unknown = parser.parse_known_args(list(arguments))
+    logs.configure(_log_format(options), debug=options.debug)
+    try:
+        command: Callable[[argparse.Namespace, list[str], StopRequest], int] = options.command
+        return command(options, unknown, stop)
+    except SettingsError as error:
+        for problem in error.problems:
+            _complain(problem, options.debug)
+        return error.exit_status
+    except MriganError as error:
+        _complain(str(error), options.debug)
+        return error.exit_status
+    except KeyboardInterrupt:
+        _complain("interrupted at once: what was not yet saved is lost", options.debug)
+        return 130
+    except Exception as error:  # noqa: BLE001 - the last door: one line, not a traceback
+        hint = "this is a bug of mrigan, please report it; --debug shows where"
+        _complain(f"{type(error).__name__}: {error} ({hint})", options.debug)
+        return MriganError.exit_status
+
+
+def _complain(problem: str, debug: bool) -> None:
+    line = " ".join(problem.split())
+    log.error("error", extra={"reason": line}, exc_info=debug and sys.exc_info()[0] is not None)
+
+
+def _log_format(options: argparse.Namespace) -> str:
+    """``json`` if it was asked for where an answer is at hand; settings may be wrong still."""
+    chosen: str | None = getattr(options, "log_format", None)
+    return chosen or "text"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mrigan", description="Trains a GAN on MRI slices: from a bucket back to a bucket."
+    )
+    parser.add_argument("--version", action="version", version=f"mrigan {version('mrigan')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    train = _add(
+        commands,
+        "train",
+        _train,
+        "the job: slices in, a trained generator out",
+        usage="mrigan train [--SETTING VALUE ...]",
+    )
+    train.description, train.epilog = _TRAIN_HELP, _TRAIN_EPILOG
+    add_options(train)
+
+    fetch = _add(commands, "fetch", _fetch, "bring a run's artifacts to a folder, verified")
+    fetch.add_argument("uri", help="the run: its OUTPUT_URI")
+    fetch.add_argument("folder", type=Path, help="where to; what is there and whole is kept")
+    fetch.add_argument(
+        "--only",
+        default="",
+        metavar="PARTS",
+        help="some of samples,plots,model,checkpoints [everything]",
+    )
+
+    phantom = _add(commands, "phantom", _phantom, "write procedural brain-like slices to a URI")
+    phantom.add_argument("uri", help="a folder or s3://bucket/prefix")
+    phantom.add_argument("--count", type=int, default=256, help="slices [256]")
+    phantom.add_argument("--height", type=int, default=200, help="pixels [200]")
+    phantom.add_argument("--width", type=int, default=160, help="pixels [160]")
+    phantom.add_argument("--if-empty", action="store_true", help="only if nothing is there yet")
+    phantom.add_argument(
+        "--from",
+        dest="folder",
+        type=Path,
+        metavar="DIR",
+        help="if DIR holds files, upload those instead of phantoms",
+    )
+
+    doctor = _add(
+        commands,
+        "doctor",
+        _doctor,
+        "say what machine, settings and credentials can do",
+        usage="mrigan doctor [--SETTING VALUE ...]",
+    )
+    doctor.description = _DOCTOR_HELP
+    add_options(doctor)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    command: Callable[[argparse.Namespace, list[str], StopRequest], int],
+    summary: str,
+    usage: str | None = None,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        usage=usage,
+        help=summary,
+        description=summary,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _settings(options: argparse.Namespace, unknown: list[str]) -> Settings:
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+    settings = load_settings(
+        given,
+        unknown_options=_options_in(unknown),
+        hyperparameters=hyperparameters_path(),
+    )
+    logs.configure(settings.log_format, debug=options.debug)
+    return settings
+
+
+def _options_in(unknown: list[str]) -> list[str]:
+    """The options among what argparse could not place, without the values that follow them."""
+    names = [name.partition("=")[0] for name in unknown if name.startswith("-")]
+    return names or unknown
+
+
+def _train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    settings = _settings(options, unknown)
+    allocator.apply_default()
+    from mrigan.jobs.train import Outcome, train
+
+    if train(settings, stop) is Outcome.COMPLETED or is_sagemaker():
+        return 0
+    return INTERRUPTED
+
+
+def _fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    settings = _settings(options, unknown)
+    from mrigan.jobs.fetch import fetch, parse_parts
+    from mrigan.jobs.storage_options import storage_options
+
+    fetch(options.uri, options.folder, parse_parts(options.only), storage_options(settings))
+    return 0
+
+
+def _phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    settings = _settings(options, unknown)
+    from mrigan.jobs.phantom import seed_slices
+    from mrigan.jobs.storage_options import storage_options
+
+    seed_slices(
+        options.uri,
+        count=options.count,
+        height=options.height,
+        width=options.width,
+        if_empty=options.if_empty,
+        folder=options.folder,
+        options=storage_options(settings),
+    )
+    return 0
+
+
+def _doctor(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    settings = _settings(options, unknown)
+    allocator.apply_default()
+    from mrigan.jobs.doctor import examine
+
+    return examine(settings)

@@ -1,0 +1,177 @@
+"""What a person sees while a run trains: a live line on a terminal, else one log line an epoch."""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from mrigan.training.loop import Tick
+from mrigan.training.plan import Plan
+
+log = logging.getLogger(__name__)
+
+_HEARTBEAT_SECONDS = 60.0
+_REFRESH_SECONDS = 1.0
+
+
+class Display(Protocol):
+    """Told of everything as it happens; a context manager around the whole job."""
+
+    def pulling(self, done: int, total: int) -> None:
+        """So many slices of so many are decoded."""
+
+    def training(self, plan: Plan, images_seen: int) -> None:
+        """Training starts, or goes on, at ``images_seen``."""
+
+    def tick(self, tick: Tick) -> None:
+        """One optimizer step is done."""
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """An epoch is done; ``row`` is its line of metrics.jsonl."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def open_display(log_format: str) -> Display:
+    """Live on a terminal, unless lines were asked for."""
+    if log_format == "auto" and sys.stdout.isatty():
+        return LiveDisplay()
+    return LineDisplay()
+
+
+def step_facts(tick: Tick) -> dict[str, float]:
+    """D's and G's mean loss over the step; reading them waits for the device."""
+    return {name: float(tick.sums[name]) / tick.step_images for name in ("d_loss", "g_loss")}
+
+
+class LineDisplay:
+    """One parsable line an epoch, and one a minute where epochs are longer."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def pulling(self, done: int, total: int) -> None:
+        """Say how far the pull is, now and then."""
+        if self._due() and done < total:
+            log.info("pulling", extra={"done": done, "of": total})
+
+    def training(self, plan: Plan, images_seen: int) -> None:
+        """Nothing beyond the plan's own line."""
+        self._last = time.monotonic()
+
+    def tick(self, tick: Tick) -> None:
+        """Say that training lives, now and then."""
+        if not tick.ends_epoch and self._due():
+            facts = {"epoch": tick.epoch, "images_seen": tick.images_seen, **step_facts(tick)}
+            log.info("progress", extra=facts)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """Log the row."""
+        self._last = time.monotonic()
+        log.info("epoch", extra=dict(row))
+
+    def _due(self) -> bool:
+        if time.monotonic() - self._last < _HEARTBEAT_SECONDS:
+            return False
+        self._last = time.monotonic()
+        return True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Nothing to put back."""
+
+
+class LiveDisplay:
+    """A bar for the pull, then one for the run with its losses, speed, memory and time left."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console or Console(),
+            refresh_per_second=4,
+        )
+        self._pull = self._progress.add_task("slices", total=None, visible=False, facts="")
+        self._train = self._progress.add_task("epoch", total=None, visible=False, facts="")
+        self._epochs = 0
+        self._shown = 0.0
+        self._tail = ""
+        self._started = (0.0, 0)  # clock and images_seen when this process began to train
+
+    def pulling(self, done: int, total: int) -> None:
+        """Move the pull's bar."""
+        self._progress.update(self._pull, completed=done, total=total, visible=True)
+
+    def training(self, plan: Plan, images_seen: int) -> None:
+        """Put the run's bar in its place."""
+        self._epochs = plan.epochs
+        self._started = (time.monotonic(), images_seen)
+        self._progress.update(self._pull, visible=False)
+        self._progress.reset(self._train, total=plan.total_images, completed=images_seen)
+        self._progress.update(self._train, visible=True, description=f"epoch 1/{plan.epochs}")
+
+    def tick(self, tick: Tick) -> None:
+        """Move the run's bar; the losses are read once a second, not to stall the device."""
+        if time.monotonic() - self._shown < _REFRESH_SECONDS and not tick.ends_epoch:
+            return
+        self._shown = time.monotonic()
+        began, first = self._started
+        speed = (tick.images_seen - first) / max(self._shown - began, 1e-9)
+        losses = "  ".join(f"{name} {value:.3f}" for name, value in step_facts(tick).items())
+        self._progress.update(
+            self._train,
+            completed=tick.images_seen,
+            description=f"epoch {tick.epoch}/{self._epochs}",
+            facts=f"images  {speed:,.1f}/s  {losses}{self._tail}",
+        )
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """Keep the memory figure for the line."""
+        peak = row.get("peak_allocated_mib", row.get("peak_rss_mib", 0.0))
+        self._tail = f"  {peak / 1024:.1f} GiB"
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the terminal as it was."""
+        self._progress.__exit__(kind, error, trace)

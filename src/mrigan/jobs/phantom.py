@@ -1,0 +1,84 @@
+"""``mrigan phantom``: fills a URI with slices, procedural ones or a folder of the user's."""
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image
+
+from mrigan.data.phantom import SMALLEST_SIDE_PX, draw
+from mrigan.errors import SettingsError
+from mrigan.storage.store import Store, StoreOptions, open_store
+
+log = logging.getLogger(__name__)
+
+_UPLOADS_IN_FLIGHT = 16
+
+
+def seed_slices(
+    uri: str,
+    *,
+    count: int,
+    height: int,
+    width: int,
+    if_empty: bool,
+    folder: Path | None,
+    options: StoreOptions,
+) -> int:
+    """Write ``count`` phantoms (PNG), or the files below ``folder`` if it has any, to ``uri``.
+
+    Returns:
+        How many objects were written; 0 if ``if_empty`` and something is there.
+
+    Raises:
+        SettingsError: For a count or size that can't be drawn, or a folder that isn't there.
+        StorageError: From the store.
+    """
+    problems = []
+    if count < 1:
+        problems.append("--count: must be at least 1")
+    if min(height, width) < SMALLEST_SIDE_PX:
+        problems.append(f"--height and --width: must be at least {SMALLEST_SIDE_PX} pixels")
+    if folder and not folder.is_dir():
+        problems.append(f"--from: {folder} is not a folder")
+    if problems:
+        raise SettingsError(*problems)
+    store = open_store(uri, options)
+    if if_empty and _has_objects(store):
+        log.info("kept", extra={"uri": store.uri, "reason": "it holds objects already"})
+        return 0
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
+    if folder and files:
+        jobs = list(_uploads(store, folder, files))
+    else:
+        jobs = list(_drawings(store, count, height, width))
+    with ThreadPoolExecutor(_UPLOADS_IN_FLIGHT) as pool:
+        for done in [pool.submit(job) for job in jobs]:
+            done.result()
+    log.info("written", extra={"objects": len(jobs), "uri": store.uri})
+    return len(jobs)
+
+
+def _has_objects(store: Store) -> bool:
+    if not store.is_s3 and not Path(store.uri).exists():
+        return False
+    return bool(store.list())
+
+
+def _uploads(store: Store, folder: Path, files: list[Path]) -> Iterator[Callable[[], None]]:
+    for path in files:
+        key = path.relative_to(folder).as_posix()
+        yield lambda key=key, path=path: store.put(key, path)  # type: ignore[misc]
+
+
+def _drawings(store: Store, count: int, height: int, width: int) -> Iterator[Callable[[], None]]:
+    for index in range(count):
+
+        def write(index: int = index) -> None:
+            buffer = io.BytesIO()
+            Image.fromarray(draw(index, height, width)).save(buffer, "PNG")
+            store.put(f"phantom-{index:06d}.png", buffer.getvalue())
+
+        yield write

@@ -1,0 +1,188 @@
+"""Brings a training job to the point where nothing but training is left."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mrigan.artifacts import run_tree
+from mrigan.data.manifest import encode_manifest
+from mrigan.data.pack import Pack, open_pack
+from mrigan.data.source import open_source
+from mrigan.jobs.facts import machine, versions
+from mrigan.jobs.previous import Previous, check_same_slices
+from mrigan.jobs.status import now, status_facts
+from mrigan.jobs.storage_options import storage_options
+from mrigan.models import dcgan
+from mrigan.runtime.device import Hardware, allocator_in_force, choose_hardware
+from mrigan.settings.fields import Settings, identity
+from mrigan.settings.sources import default_cache_dir
+from mrigan.storage.store import Store
+from mrigan.training.plan import ENOUGH_STEPS, Plan
+from mrigan.training.state import AdamValues
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A claimed run: what trains, on what, into which store."""
+
+    settings: Settings
+    store: Store
+    hardware: Hardware
+    pack: Pack
+    plan: Plan
+    facts: dict[str, Any]  # settings.json
+    started: str
+
+
+def with_defaults(settings: Settings) -> Settings:
+    """The settings with what the model decides filled in, as settings.json shows them."""
+    given = {
+        "g_lr": dcgan.LEARNING_RATE,
+        "d_lr": dcgan.LEARNING_RATE,
+        "beta1": dcgan.BETAS[0],
+        "beta2": dcgan.BETAS[1],
+    }
+    missing = {name: value for name, value in given.items() if getattr(settings, name) is None}
+    return settings.model_copy(update=missing)
+
+
+def adam_values(settings: Settings) -> AdamValues:
+    """Adam's values of ``with_defaults(settings)``."""
+    return AdamValues(
+        g_lr=_filled(settings.g_lr),
+        d_lr=_filled(settings.d_lr),
+        betas=(_filled(settings.beta1), _filled(settings.beta2)),
+    )
+
+
+def _filled(value: float | None) -> float:
+    assert value is not None, "with_defaults fills these in"
+    return value
+
+
+def prepare(
+    settings: Settings,
+    store: Store,
+    previous: Previous | None,
+    *,
+    on_progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+) -> Prepared:
+    """Choose the hardware, pull the slices, and claim the output.
+
+    Args:
+        settings: With defaults filled in.
+        store: The output.
+        previous: The run to go on with, if any.
+        on_progress: Told how many slices of how many are decoded.
+        should_stop: Asked while pulling.
+
+    Raises:
+        SettingsError: The device or precision is not to be had.
+        DataError: The slices are unusable, or not those of ``previous``.
+        StorageError: Reading the input or writing the output failed.
+        PullInterrupted: ``should_stop`` said so.
+    """
+    started = now()
+    hardware = choose_hardware(settings.device, settings.precision)
+    allocator = allocator_in_force(hardware.device)
+    log.info("machine", extra={**machine(hardware), "allocator": allocator})
+    pack = _pull(settings, on_progress, should_stop)
+    facts = {
+        "settings": settings.model_dump(mode="json"),
+        "identity": identity(settings),
+        "data": {"slices": len(pack.images), "fingerprint": pack.fingerprint},
+        "machine": machine(hardware),
+        "versions": versions(),
+    }
+    if previous:
+        check_same_slices(store, previous, facts["data"])
+    _claim(store, pack, facts, previous, started)
+    plan = Plan(
+        slices=len(pack.images),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        accumulation_steps=settings.accumulation_steps,
+    )
+    _print_plan(plan)
+    return Prepared(
+        settings=settings,
+        store=store,
+        hardware=hardware,
+        pack=pack,
+        plan=plan,
+        facts=facts,
+        started=started,
+    )
+
+
+def _pull(
+    settings: Settings,
+    on_progress: Callable[[int, int], None],
+    should_stop: Callable[[], bool],
+) -> Pack:
+    pack = open_pack(
+        open_source(settings.input_uri, storage_options(settings)),
+        height=settings.image_height,
+        width=settings.image_width,
+        fit=settings.fit,
+        cache_dir=settings.cache_dir or default_cache_dir(),
+        concurrency=settings.download_concurrency,
+        max_refused_percent=settings.max_refused,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+    log.info(
+        "slices",
+        extra={
+            "used": len(pack.images),
+            "refused": sum(entry.status == "refused" for entry in pack.manifest),
+            "fetched": pack.fetched,
+            "reused": pack.reused,
+            "removed": pack.removed,
+            "mib": round(pack.images.nbytes / 2**20, 1),
+            "uri": settings.input_uri,
+        },
+    )
+    return pack
+
+
+def _claim(
+    store: Store, pack: Pack, facts: dict[str, Any], previous: Previous | None, started: str
+) -> None:
+    """Write what the run is before its first step; an output that can't be written fails here."""
+    before = previous.status if previous else {}
+    progress = {name: before.get(name, 0) for name in ("epoch", "images_seen")}
+    status = status_facts(
+        "running", started=started, epochs=facts["settings"]["epochs"], **progress
+    )
+    store.put(run_tree.MANIFEST, encode_manifest(pack.manifest))
+    run_tree.write_json(store, run_tree.SETTINGS, facts)
+    run_tree.write_json(store, run_tree.STATUS, status)
+
+
+def _print_plan(plan: Plan) -> None:
+    log.info(
+        "plan",
+        extra={
+            "slices": plan.slices,
+            "epochs": plan.epochs,
+            "images_per_step": min(plan.step_images, plan.slices),
+            "steps_per_epoch": plan.epoch_steps,
+            "steps": plan.total_steps,
+            "images": plan.total_images,
+        },
+    )
+    if plan.is_starved:
+        log.warning(
+            "few_steps",
+            extra={
+                "steps": plan.total_steps,
+                "enough": ENOUGH_STEPS,
+                "remedy": "raise MRIGAN_EPOCHS, or lower MRIGAN_ACCUMULATION_STEPS or "
+                "MRIGAN_BATCH_SIZE: so few steps teach the networks little",
+            },
+        )

@@ -1,0 +1,224 @@
+"""Decides what of a run is saved when, and hands it to the publisher.
+
+Whatever reads the networks is done here, between two steps; encoding and uploading happen beside
+training. Nothing about the networks changes: sampling leaves every buffer and every RNG stream as
+it found them.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+
+from mrigan.artifacts import run_tree
+from mrigan.artifacts.checkpoints import keep_newest, publish_checkpoint
+from mrigan.artifacts.figures import render_losses
+from mrigan.artifacts.grids import render_grid
+from mrigan.artifacts.publisher import Publisher
+from mrigan.artifacts.report import render_report
+from mrigan.data.slices import to_grey
+from mrigan.jobs.prepare import Prepared
+from mrigan.jobs.status import status_facts
+from mrigan.runtime.device import memory_facts, reset_peak
+from mrigan.training.checkpoint import encode, snapshot
+from mrigan.training.loop import Tick, fixed_latents
+from mrigan.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+GRID_COLUMNS = 8
+GRID_IMAGES = 32
+
+
+class Recorder:
+    """The saving side of one run; told of each Tick, it acts when something is due.
+
+    Args:
+        prepared: The run.
+        publisher: Takes what is to be written.
+        state: Read between steps, never changed.
+        rows: Of metrics.jsonl, up to where training starts; grows by one an epoch.
+        saved_images: ``images_seen`` of the checkpoint that training starts from, if any.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        publisher: Publisher,
+        state: TrainingState,
+        *,
+        rows: list[dict[str, Any]],
+        saved_images: int | None,
+    ) -> None:
+        self._run = prepared
+        self._store = prepared.store
+        self._publisher = publisher
+        self._state = state
+        self._rows = rows
+        self._saved_images = saved_images
+        self._saved_clock = self._epoch_clock = time.monotonic()
+        self._epoch_images = 0
+        settings = prepared.settings
+        self._z = fixed_latents(GRID_IMAGES, settings.latent_dim, settings.seed)
+        self._real_grid = self._newest_grid = b""
+        reset_peak(prepared.hardware.device)
+
+    @property
+    def images_seen(self) -> int:
+        """Progress of the run."""
+        return self._state.images_seen
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the plan is fulfilled."""
+        return self.images_seen >= self._run.plan.total_images
+
+    def start(self, real: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        """Publish the reals that every sample grid is to be compared with."""
+        self._real_grid = render_grid(real, GRID_COLUMNS)
+        grid = self._real_grid
+        self._publisher.submit(
+            run_tree.REAL_GRID, lambda: self._store.put(run_tree.REAL_GRID, grid)
+        )
+
+    def record(self, tick: Tick) -> Mapping[str, float] | None:
+        """Save what is due after ``tick``; return the epoch's row if it ended one."""
+        self._epoch_images += tick.step_images
+        row = self._end_epoch(tick) if tick.ends_epoch else None
+        every = self._run.settings.checkpoint_every
+        minutes = (time.monotonic() - self._saved_clock) / 60
+        due = tick.ends_epoch and tick.epoch % every == 0
+        if self.is_done or due or minutes >= self._run.settings.checkpoint_minutes:
+            self.save_checkpoint()
+        return row
+
+    def save_checkpoint(self) -> None:
+        """Publish the state as it is now, the generator to use, and the report, once."""
+        self._saved_clock = time.monotonic()
+        if self._state.images_seen == self._saved_images:
+            return
+        saved = snapshot(self._state)
+        images_seen = self._saved_images = self._state.images_seen
+        epoch = self._run.plan.epoch_of(images_seen)[0]
+        rows = list(self._rows)
+
+        def publish() -> None:
+            facts = {"epoch": epoch, "micro_batch": saved["micro_batch"], **self._run.facts}
+            publish_checkpoint(self._store, images_seen, encode(saved), facts)
+            keep_newest(self._store, self._run.settings.keep_checkpoints)
+            self._publish_generator(saved["G"], images_seen, epoch)
+            report = render_report(
+                rows=rows,
+                facts=self._run.facts,
+                epochs=self._run.plan.epochs,
+                real_grid=self._real_grid,
+                grid=self._newest_grid,
+            )
+            self._store.put(run_tree.REPORT, report)
+            log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
+
+        self._publisher.submit("checkpoint", publish)
+
+    def write_status(self, state: str, *, reason: str = "", exit_status: int | None = None) -> None:
+        """Write status.json now; for when nothing is left in the publisher's hands."""
+        status = self._status(state, reason=reason, exit_status=exit_status)
+        run_tree.write_json(self._store, run_tree.STATUS, status)
+
+    def _status(
+        self, state: str, *, reason: str = "", exit_status: int | None = None
+    ) -> dict[str, Any]:
+        plan = self._run.plan
+        return status_facts(
+            state,
+            started=self._run.started,
+            epoch=plan.epoch_of(self.images_seen)[0],
+            epochs=plan.epochs,
+            images_seen=self.images_seen,
+            reason=reason,
+            exit_status=exit_status,
+        )
+
+    def _end_epoch(self, tick: Tick) -> Mapping[str, float]:
+        seconds = time.monotonic() - self._epoch_clock
+        sums = self._state.epoch_sums
+        means = {name: float(value) / self._run.plan.slices for name, value in sums.items()}
+        row: dict[str, Any] = {
+            "epoch": tick.epoch,
+            "images_seen": tick.images_seen,
+            **{name: round(value, 6) for name, value in means.items()},
+            "seconds": round(seconds, 3),
+            "images_per_second": round(self._epoch_images / max(seconds, 1e-9), 2),
+            **memory_facts(self._run.hardware.device),
+        }
+        self._rows.append(row)
+        self._publish_history(tick.epoch)
+        if tick.epoch % self._run.settings.sample_every == 0 or tick.epoch == self._run.plan.epochs:
+            self._publish_samples(tick.epoch)
+        reset_peak(self._run.hardware.device)
+        self._epoch_images = 0
+        self._epoch_clock = time.monotonic()
+        return row
+
+    def _publish_history(self, epoch: int) -> None:
+        rows = list(self._rows)
+        status = self._status("running")
+        put = self._store.put
+        self._publisher.submit(
+            run_tree.METRICS, lambda: put(run_tree.METRICS, run_tree.encode_rows(rows))
+        )
+        self._publisher.submit(
+            run_tree.LOSSES_PLOT,
+            lambda: put(run_tree.LOSSES_PLOT, render_losses(rows, self._run.plan.epochs)),
+        )
+        self._publisher.submit(
+            run_tree.STATUS, lambda: run_tree.write_json(self._store, run_tree.STATUS, status)
+        )
+
+    def _publish_samples(self, epoch: int) -> None:
+        images = self.sample()
+
+        def publish() -> None:
+            self._newest_grid = render_grid(images, GRID_COLUMNS)
+            self._store.put(run_tree.sample_grid(epoch), self._newest_grid)
+
+        self._publisher.submit(run_tree.sample_grid(epoch), publish)
+
+    def sample(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Draw the fixed latents: (GRID_IMAGES, 1, H, W), as anyone with the weights would.
+
+        In fp32 and with BatchNorm's running statistics, so that the published generator gives the
+        same pictures to one grey level.
+        """
+        G = self._state.G
+        G.eval()
+        with torch.no_grad():
+            parts = [
+                to_grey(G(z.to(self._run.hardware.device))).cpu()
+                for z in self._z.split(self._state.micro_batch)
+            ]
+        G.train()
+        return torch.cat(parts).numpy()
+
+    def _publish_generator(
+        self, weights: Mapping[str, torch.Tensor], images_seen: int, epoch: int
+    ) -> None:
+        tensors = {name: value.contiguous() for name, value in weights.items()}
+        data = safetensors.torch.save(tensors)
+        config = {
+            "model": self._run.settings.model,
+            "latent_dim": self._run.settings.latent_dim,
+            "image_height": self._run.settings.image_height,
+            "image_width": self._run.settings.image_width,
+            "output_range": [-1, 1],
+            "images_seen": images_seen,
+            "epoch": epoch,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "size_bytes": len(data),
+        }
+        self._store.put(run_tree.GENERATOR, data)
+        run_tree.write_json(self._store, run_tree.GENERATOR_CONFIG, config)

@@ -1,0 +1,57 @@
+"""status.json: where a run is, for people and for whatever watches it."""
+
+import logging
+import time
+from typing import Any
+
+from mrigan.artifacts import run_tree
+from mrigan.errors import StorageError
+from mrigan.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def now() -> str:
+    """The time as it is written everywhere: UTC, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def status_facts(
+    state: str,
+    *,
+    started: str,
+    epoch: int = 0,
+    epochs: int = 0,
+    images_seen: int = 0,
+    reason: str = "",
+    exit_status: int | None = None,
+) -> dict[str, Any]:
+    """The content of status.json; ``state`` is running, interrupted, completed or failed."""
+    return {
+        "state": state,
+        "reason": reason,
+        "exit_status": exit_status,
+        "epoch": epoch,
+        "epochs": epochs,
+        "images_seen": images_seen,
+        "started": started,
+        "updated": now(),
+    }
+
+
+def record_end(
+    store: Store, state: str, *, started: str, reason: str, exit_status: int | None
+) -> None:
+    """Write how a start ended, keeping the progress that stands there; never raises for the store.
+
+    The reason for ending is the news, and a store that fails now has often been that reason.
+    """
+    try:
+        before = run_tree.read_json(store, run_tree.STATUS) or {}
+        progress = {name: before.get(name, 0) for name in ("epoch", "epochs", "images_seen")}
+        facts = status_facts(
+            state, started=started, reason=reason, exit_status=exit_status, **progress
+        )
+        run_tree.write_json(store, run_tree.STATUS, facts)
+    except StorageError as error:
+        log.warning("status_not_written", extra={"reason": str(error)})

@@ -1,0 +1,128 @@
+"""What computes: chosen at run time, described, and asked what its memory is at.
+
+"bf16 where the hardware computes in it" means CUDA from compute capability 8.0, Apple's GPUs not,
+and CPUs with AMX or AVX512-BF16.
+"""
+
+import resource
+import sys
+from typing import NamedTuple
+
+import torch
+
+from mrigan.errors import SettingsError
+
+_MIB = 2**20
+
+
+class Hardware(NamedTuple):
+    """The device of a run and the precision of its forward passes."""
+
+    device: torch.device
+    dtype: torch.dtype
+    name: str
+
+    @property
+    def precision(self) -> str:
+        """``bf16`` or ``fp32``."""
+        return "bf16" if self.dtype is torch.bfloat16 else "fp32"
+
+    def autocast(self) -> torch.autocast:
+        """The context of a forward pass; does nothing in fp32."""
+        enabled = self.dtype is torch.bfloat16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+
+def choose_hardware(device: str, precision: str) -> Hardware:
+    """Turn the settings DEVICE and PRECISION into what this machine has.
+
+    Raises:
+        SettingsError: When the device asked for is absent, or can't do the precision.
+    """
+    chosen = torch.device(_available(device))
+    if chosen.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # shapes are fixed
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32
+    if precision == "bf16" and chosen.type == "mps":
+        raise SettingsError("MRIGAN_PRECISION: bf16 is not available on mps; use fp32 or auto")
+    bf16 = precision == "bf16" or (precision == "auto" and _computes_in_bf16(chosen))
+    return Hardware(chosen, torch.bfloat16 if bf16 else torch.float32, _name(chosen))
+
+
+def _available(device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        needed = f"CUDA {torch.version.cuda}" if torch.version.cuda else "a CUDA build of torch"
+        raise SettingsError(
+            f"MRIGAN_DEVICE: cuda was asked for, but torch {torch.__version__} finds no GPU; it "
+            f"needs {needed} ({_driver_needed()}), and a container the GPU override of compose"
+        )
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise SettingsError("MRIGAN_DEVICE: mps was asked for, but this is no Mac with a Metal GPU")
+    if device != "auto":
+        return device
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _driver_needed() -> str:
+    """The oldest Linux driver of torch's CUDA major version (NVIDIA's compatibility table)."""
+    major = (torch.version.cuda or "").partition(".")[0]
+    oldest = {"11": "450", "12": "525", "13": "580"}.get(major)
+    return f"driver {oldest} or newer" if oldest else "an NVIDIA driver"
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        return any(
+            getattr(torch.cpu, probe, bool)()
+            for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+        )
+    return False
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads" if device.type == "cpu" else "Apple GPU"
+
+
+def reset_peak(device: torch.device) -> None:
+    """Begin a new peak."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def memory_facts(device: torch.device) -> dict[str, float]:
+    """Peak memory since ``reset_peak``, MiB.
+
+    On CUDA also what the allocator reserved, and the share of it that no tensor used at the peak
+    (fragmentation). On a CPU the highest resident size of the process.
+    """
+    if device.type == "cuda":
+        allocated = torch.cuda.max_memory_allocated(device)
+        reserved = torch.cuda.max_memory_reserved(device)
+        return {
+            "peak_allocated_mib": round(allocated / _MIB, 1),
+            "peak_reserved_mib": round(reserved / _MIB, 1),
+            "fragmentation": round(1 - allocated / reserved, 4) if reserved else 0.0,
+        }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return {"peak_rss_mib": round(peak * unit / _MIB, 1)}
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a CUDA device, bytes; 0 elsewhere."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def allocator_in_force(device: torch.device) -> str:
+    """What the CUDA allocator says of itself, since a string it was given may be ignored."""
+    if device.type != "cuda":
+        return "none (no CUDA)"
+    torch.zeros(1, device=device)  # the allocator reads its settings on first use
+    found = torch.cuda.memory._snapshot()["allocator_settings"]
+    return f"expandable_segments:{found.get('expandable_segments')}"

@@ -1,0 +1,94 @@
+"""Fills the gradients of one optimizer step from micro-batches, for D and then for G.
+
+A window's loss is a mean over its images, each weighted alike however the window is cut: a ragged
+micro-batch counts by its images. Sums for logging stay on the device, since reading one here would
+stall it once a micro-batch.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mrigan.models.losses import fake_loss, real_loss
+
+Sums = dict[str, Tensor]
+
+
+class MicroBatch(NamedTuple):
+    """One forward pass worth of a window."""
+
+    z: Tensor  # (n, latent_dim)
+    real: Tensor | None  # (n, 1, H, W) in [-1, 1]; G's window needs none
+    seed: int  # of whatever the networks draw themselves, such as dropout
+
+
+def accumulate_d(
+    G: nn.Module,
+    D: nn.Module,
+    batches: Iterator[MicroBatch],
+    *,
+    window_images: int,
+    autocast: torch.autocast,
+) -> Sums:
+    """Set D's gradients to those of ``real_loss + fake_loss`` over the window; leave G's alone.
+
+    Returns:
+        Sums over the window's images, scalars, by metric name.
+    """
+    D.zero_grad(set_to_none=True)
+    rows: list[Sums] = []
+    for z, real, seed in batches:
+        assert real is not None
+        torch.manual_seed(seed)
+        with torch.no_grad(), autocast:
+            fake = G(z)
+        with autocast:
+            # One pass over both: nothing in D couples the images of a batch.
+            real_logits, fake_logits = D(torch.cat([real, fake])).split(len(z))
+        real_sum, fake_sum = real_loss(real_logits).sum(), fake_loss(fake_logits).sum()
+        ((real_sum + fake_sum) / window_images).backward()
+        rows.append(
+            {
+                "d_loss": (real_sum + fake_sum).detach(),
+                "real_loss": real_sum.detach(),
+                "fake_loss": fake_sum.detach(),
+                "real_score": real_logits.detach().sigmoid().sum(),
+                "fake_score": fake_logits.detach().sigmoid().sum(),
+            }
+        )
+    return _added(rows)
+
+
+def accumulate_g(
+    G: nn.Module,
+    D: nn.Module,
+    batches: Iterator[MicroBatch],
+    *,
+    window_images: int,
+    autocast: torch.autocast,
+) -> Sums:
+    """Set G's gradients to those of its fakes passing for real; leave D's alone.
+
+    Returns:
+        Sums over the window's images, scalars, by metric name.
+    """
+    G.zero_grad(set_to_none=True)
+    D.requires_grad_(requires_grad=False)  # spares the gradient of every D weight
+    rows: list[Sums] = []
+    try:
+        for z, _, seed in batches:
+            torch.manual_seed(seed)
+            with autocast:
+                fake_logits = D(G(z))
+            g_sum = real_loss(fake_logits).sum()
+            (g_sum / window_images).backward()
+            rows.append({"g_loss": g_sum.detach()})
+    finally:
+        D.requires_grad_(requires_grad=True)
+    return _added(rows)
+
+
+def _added(rows: list[Sums]) -> Sums:
+    return {name: torch.stack([row[name] for row in rows]).sum() for name in rows[0]}

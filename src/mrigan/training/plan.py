@@ -1,0 +1,52 @@
+"""How a run's epochs, windows and optimizer steps add up, known before the first of them."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# Below this many steps the seed's networks have not left their first blobs.
+ENOUGH_STEPS = 5000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The arithmetic of a run; every count is of the whole run unless it says otherwise."""
+
+    slices: int
+    epochs: int
+    batch_size: int
+    accumulation_steps: int
+
+    @property
+    def step_images(self) -> int:
+        """Real slices behind one optimizer step of each network; an epoch's last has the rest."""
+        return self.batch_size * self.accumulation_steps
+
+    @property
+    def epoch_steps(self) -> int:
+        """Optimizer steps of one epoch."""
+        return math.ceil(self.slices / self.step_images)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of D, and as many of G."""
+        return self.epochs * self.epoch_steps
+
+    @property
+    def total_images(self) -> int:
+        """``images_seen`` at the end."""
+        return self.epochs * self.slices
+
+    @property
+    def is_starved(self) -> bool:
+        """Whether the run is too short to learn much."""
+        return self.total_steps < ENOUGH_STEPS
+
+    def epoch_of(self, images_seen: int) -> tuple[int, int]:
+        """Split progress into (epochs finished, images of the current one)."""
+        return divmod(images_seen, self.slices)
+
+    def windows(self, offset: int) -> Iterator[tuple[int, int]]:
+        """Yield [start, stop) of each window of an epoch from ``offset`` on, the short last too."""
+        for start in range(offset, self.slices, self.step_images):
+            yield start, min(start + self.step_images, self.slices)

@@ -1,0 +1,245 @@
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+
+from mrigan.errors import DivergedError, MriganError
+from mrigan.training.accumulation import MicroBatch, accumulate_d, accumulate_g
+from mrigan.training.checkpoint import decode, encode, restore, snapshot
+from mrigan.training.loop import train
+from mrigan.training.memory import with_halving
+from mrigan.training.plan import Plan
+from mrigan.training.state import AdamValues, build_state
+
+CPU = torch.device("cpu")
+FP32 = torch.autocast("cpu", enabled=False)
+SIZE = (33, 47)
+LATENTS = 6
+
+
+def state_of(seed=0, batch_size=4):
+    return build_state(
+        latent_dim=LATENTS,
+        height=SIZE[0],
+        width=SIZE[1],
+        adam=AdamValues(2e-3, 1e-3, (0.5, 0.999)),
+        batch_size=batch_size,
+        seed=seed,
+        device=CPU,
+    )
+
+
+SLICES = torch.rand(11, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+
+def plan_of(epochs=3, slices=11, batch_size=4, accumulation_steps=2):
+    return Plan(
+        slices=slices,
+        epochs=epochs,
+        batch_size=batch_size,
+        accumulation_steps=accumulation_steps,
+    )
+
+
+def ticks_of(state, plan, seed=0, autocast=FP32):
+    take = SLICES.__getitem__
+    return train(state, take, plan, latent_dim=LATENTS, seed=seed, autocast=autocast)
+
+
+def weights(state):
+    return {**state.G.state_dict(prefix="G."), **state.D.state_dict(prefix="D.")}
+
+
+def assert_same_bits(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def test_the_plan_counts_ragged_windows():
+    plan = plan_of(epochs=500, slices=300, batch_size=32, accumulation_steps=8)
+    assert (plan.epoch_steps, plan.total_steps, plan.total_images) == (2, 1000, 150_000)
+    assert plan.is_starved
+    assert list(plan.windows(0)) == [(0, 256), (256, 300)]
+    assert list(plan.windows(256)) == [(256, 300)]
+
+
+def test_no_slice_of_an_epoch_is_left_out_or_shown_twice():
+    shown = []
+
+    def take(indices):
+        shown.extend(indices.tolist())
+        return SLICES[indices]
+
+    state, plan = state_of(), plan_of(epochs=2)
+    ticks = list(train(state, take, plan, latent_dim=LATENTS, seed=0, autocast=FP32))
+    assert sorted(shown[:11]) == sorted(shown[11:]) == list(range(11))
+    assert shown[:11] != shown[11:]
+    assert [tick.step_images for tick in ticks] == [8, 3, 8, 3]
+    assert [tick.ends_epoch for tick in ticks] == [False, True, False, True]
+    assert [tick.images_seen for tick in ticks] == [8, 11, 19, 22]
+
+
+def gradients(network):
+    return {name: weight.grad.clone() for name, weight in network.named_parameters()}
+
+
+@pytest.mark.parametrize("cut", [(7,), (4, 3), (3, 3, 1), (1,) * 7])
+def test_cutting_a_window_into_ragged_micro_batches_does_not_change_the_gradients(cut):
+    # Without batch statistics and dropout: with them it does, and the docs say so.
+    state = state_of()
+    G, D = state.G.double().eval(), state.D.double().eval()
+    real, z = SLICES[:7].double(), torch.randn(7, LATENTS, dtype=torch.double)
+
+    def batches(sizes):
+        parts = zip(real.split(sizes), z.split(sizes), strict=True)
+        return iter([MicroBatch(z=part_z, real=part, seed=0) for part, part_z in parts])
+
+    found = []
+    for sizes in ([7], list(cut)):
+        d_sums = accumulate_d(G, D, batches(sizes), window_images=7, autocast=FP32)
+        d_grads = gradients(D)
+        g_sums = accumulate_g(G, D, batches(sizes), window_images=7, autocast=FP32)
+        found.append((d_sums, g_sums, d_grads, gradients(G)))
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_each_half_step_leaves_the_other_network_alone():
+    state = state_of()
+    G, D = state.G, state.D
+    batch = MicroBatch(z=torch.randn(3, LATENTS), real=SLICES[:3], seed=0)
+    accumulate_d(G, D, iter([batch]), window_images=3, autocast=FP32)
+    assert all(weight.grad is None for weight in G.parameters())
+    D.zero_grad(set_to_none=True)
+    accumulate_g(G, D, iter([batch]), window_images=3, autocast=FP32)
+    assert all(weight.grad is None for weight in D.parameters())
+    assert all(weight.requires_grad for weight in D.parameters())
+
+
+def test_the_first_d_loss_is_that_of_a_d_that_can_not_tell():
+    tick = next(ticks_of(state_of(), plan_of()))
+    d_loss = float(tick.sums["d_loss"]) / tick.step_images
+    assert d_loss == pytest.approx(2 * math.log(2), rel=0.05)
+    parts = float(tick.sums["real_loss"]) + float(tick.sums["fake_loss"])
+    assert parts == pytest.approx(float(tick.sums["d_loss"]), rel=1e-5)
+
+
+def test_d_learns_to_tell_noise_from_flat_pictures():
+    state = state_of()
+    ticks = list(ticks_of(state, plan_of(epochs=30)))
+    early, late = ticks[0].sums, ticks[-1].sums
+    assert float(late["d_loss"]) / ticks[-1].step_images < 1.0
+    assert float(early["d_loss"]) / ticks[0].step_images > 1.2
+
+
+@pytest.mark.parametrize("autocast", [FP32, torch.autocast("cpu", torch.bfloat16)])
+@pytest.mark.parametrize("cut", [1, 2, 3, 5])
+def test_a_run_cut_anywhere_and_continued_has_the_same_bits(cut, autocast):
+    plan = plan_of()
+    whole = state_of()
+    rows = [tick.images_seen for tick in ticks_of(whole, plan, autocast=autocast)]
+
+    first = state_of()
+    ticks = ticks_of(first, plan, autocast=autocast)
+    for _ in range(cut):
+        next(ticks)
+    data = encode(snapshot(first))
+
+    torch.manual_seed(99)  # nothing may hang on what the process drew before
+    second = state_of(seed=5)
+    restore(second, decode(data))
+    rest = [tick.images_seen for tick in ticks_of(second, plan, autocast=autocast)]
+    assert rest == rows[cut:]
+    assert_same_bits(weights(second), weights(whole))
+    assert_same_bits(second.epoch_sums, whole.epoch_sums)
+
+
+def test_another_seed_is_another_run():
+    runs = []
+    for seed in (0, 1):
+        state = state_of(seed)
+        list(ticks_of(state, plan_of(epochs=1), seed=seed))
+        runs.append(state.G.project.weight.detach())
+    assert not torch.equal(*runs)
+
+
+def test_a_snapshot_is_a_copy_that_training_does_not_touch():
+    state = state_of()
+    ticks = ticks_of(state, plan_of())
+    next(ticks)
+    saved = snapshot(state)
+    before = deepcopy(saved)
+    next(ticks)
+    assert_same_bits(saved["G"], before["G"])
+    assert not torch.equal(saved["G"]["project.weight"], state.G.project.weight)
+
+
+def test_weights_that_are_not_finite_are_never_saved():
+    state = state_of()
+    with torch.no_grad():
+        state.G.project.weight[0, 0] = math.inf
+    with pytest.raises(DivergedError, match="not finite"):
+        snapshot(state)
+
+
+def test_losses_that_are_not_finite_end_training():
+    state = state_of()
+    with torch.no_grad():
+        state.D.to_logit.bias.fill_(math.nan)
+    with pytest.raises(DivergedError, match="diverged"):
+        next(ticks_of(state, plan_of()))
+
+
+def test_a_checkpoint_that_would_run_code_is_refused():
+    class Evil:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    with pytest.raises(Exception, match="weights_only"):
+        decode(encode({"G": Evil()}))
+
+
+def limit_of(network, images):
+    """Make ``network`` run out of memory above so many images, as a device does."""
+
+    def check(_module, inputs):
+        if len(inputs[0]) > images:
+            raise torch.OutOfMemoryError(f"tried to hold {len(inputs[0])} images")
+
+    network.register_forward_pre_hook(check)
+
+
+def test_out_of_memory_repeats_the_window_in_smaller_cuts():
+    state = state_of(batch_size=8)
+    limit_of(state.G, 3)
+    plan = plan_of(epochs=2, batch_size=8, accumulation_steps=1)
+    ticks = list(ticks_of(state, plan))
+    assert [tick.step_images for tick in ticks] == [8, 3, 8, 3]
+    assert ticks[-1].micro_batch == 2
+
+    by_twos = state_of(batch_size=2)  # as if it had been cut so from the start
+    list(ticks_of(by_twos, plan))
+    assert_same_bits(weights(state), weights(by_twos))
+
+
+def test_out_of_memory_with_one_image_says_what_to_do():
+    state = state_of()
+    limit_of(state.D, 0)
+    with pytest.raises(MriganError, match="MRIGAN_IMAGE_HEIGHT"):
+        next(ticks_of(state, plan_of()))
+
+
+def test_a_repeated_window_finds_the_buffers_as_they_were():
+    norm = torch.nn.BatchNorm1d(2)
+    sizes = []
+
+    def window(size):
+        sizes.append(size)
+        norm(torch.randn(4, 2))
+        if size > 1:
+            raise torch.OutOfMemoryError
+        return norm.num_batches_tracked.item()
+
+    assert with_halving(window, 3, (norm,)) == (1, 1)
+    assert sizes == [3, 2, 1]
