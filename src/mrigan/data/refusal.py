@@ -1,0 +1,9 @@
+"""Why an object is not a slice: an answer, not a failure, so the job goes on."""
+
+
+class UnusableSliceError(Exception):
+    """One object can't be trained on; ``reason`` goes into the manifest and holds no pixel data."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason

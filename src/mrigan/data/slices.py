@@ -1,0 +1,21 @@
+"""Grey levels to the networks' range and back: [0, 255] and [-1, 1], nowhere else.
+
+Both directions are exact for all 256 levels, in bfloat16 and float16 too.
+"""
+
+import torch
+from torch import Tensor
+
+_HALF_RANGE = 127.5
+
+
+def to_unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Scale grey levels (N, 1, H, W) uint8 to [-1, 1], on the device they are on."""
+    # Rounded once, at the end: in half precision x / 127.5 would lose the darkest levels.
+    return images.to(torch.float32).div_(_HALF_RANGE).sub_(1.0).to(dtype)
+
+
+def to_grey(images: Tensor) -> Tensor:
+    """Round images (N, 1, H, W) in [-1, 1] to the nearest grey level, uint8; outside is clamped."""
+    levels = images.detach().to(torch.float32, copy=True).add_(1.0).mul_(_HALF_RANGE)
+    return levels.round_().clamp_(0.0, 255.0).to(torch.uint8)
