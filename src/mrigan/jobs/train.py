@@ -19,7 +19,7 @@ from mrigan.jobs.previous import Previous, find_previous, resume_point
 from mrigan.jobs.recorder import GRID_IMAGES, Recorder
 from mrigan.jobs.status import now, record_end
 from mrigan.jobs.storage_options import storage_options
-from mrigan.runtime.device import free_bytes
+from mrigan.runtime.device import free_bytes, keep_freed_memory
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
 from mrigan.storage.store import open_store
@@ -82,6 +82,7 @@ def _is_complete(previous: Previous, settings: Settings) -> bool:
 
 def _run(prepared: Prepared, stop: StopRequest, display: Display) -> Outcome:
     settings, plan, hardware = prepared.settings, prepared.plan, prepared.hardware
+    keep_freed_memory(hardware.device)
     state = _fresh_state(prepared)
     saved, rows = resume_point(prepared.store)
     if saved:

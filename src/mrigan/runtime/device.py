@@ -1,9 +1,10 @@
 """What computes: chosen at run time, described, and asked what its memory is at.
 
-"bf16 where the hardware computes in it" means CUDA from compute capability 8.0, Apple's GPUs not,
-and CPUs with AMX or AVX512-BF16.
+"bf16 where the hardware computes in it" means CUDA from compute capability 8.0 and CPUs with AMX.
+AVX512-BF16 alone is slower than fp32 here (docs/decisions.md).
 """
 
+import ctypes
 import resource
 import sys
 from typing import NamedTuple
@@ -49,6 +50,22 @@ def choose_hardware(device: str, precision: str) -> Hardware:
     return Hardware(chosen, torch.bfloat16 if bf16 else torch.float32, _name(chosen))
 
 
+def keep_freed_memory(device: torch.device) -> bool:
+    """Make the C library reuse what training frees instead of returning it to the kernel.
+
+    A step on a CPU frees and takes the same gigabytes over and over; each time glibc gives them
+    back, every page is faulted in and zeroed again. For the training phase only: while slices are
+    pulled, memory is meant to shrink. True where it took effect (glibc).
+    """
+    if device.type != "cpu" or sys.platform != "linux":
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    mmap_threshold, trim_threshold = -3, -1  # malloc.h
+    return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
+
+
 def _available(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         needed = f"CUDA {torch.version.cuda}" if torch.version.cuda else "a CUDA build of torch"
@@ -76,10 +93,7 @@ def _computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        return any(
-            getattr(torch.cpu, probe, bool)()
-            for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
-        )
+        return bool(torch.cpu._is_amx_tile_supported())
     return False
 
 
