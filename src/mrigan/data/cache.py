@@ -1,0 +1,224 @@
+"""Decoded slices kept on disk between starts: a file of rows and a manifest that names it.
+
+Each refresh writes a new generation of rows beside the old one and replaces the manifest last, in
+one step. So a kill at any moment leaves a generation that reads, a reader keeps the file it has
+open, and whatever was damaged since is found by its hash and counts as absent. Writers hold the
+folder's lock.
+"""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from filelock import FileLock, Timeout
+
+from mrigan.data.cores import usable_cores
+from mrigan.data.manifest import ManifestEntry, decode_manifest, encode_manifest
+from mrigan.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.jsonl"
+_FORMAT = 1
+_ROWS_NAME = re.compile(r"rows-[0-9a-f]{12}\.u8")
+_ENTRIES_PER_TASK = 256
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Rows in an open file, and the objects they came from.
+
+    Attributes:
+        rows: Row r is at ``r * row_bytes``.
+        name: Of the file in the cache folder; None for a private one, which has no name.
+        entries: By key; those whose rows are damaged are left out.
+    """
+
+    rows: BinaryIO
+    name: str | None
+    entries: dict[str, ManifestEntry]
+
+
+def manifest_stamp(folder: Path) -> tuple[int, int] | None:
+    """Return what changes whenever the folder's manifest is replaced."""
+    with suppress(OSError):
+        status = (folder / _MANIFEST).stat()
+        return status.st_ino, status.st_mtime_ns
+    return None
+
+
+def read_generation(folder: Path, row_bytes: int) -> Generation | None:
+    """Open the folder's generation and check every row, or return None where there is none."""
+    try:
+        header, _, body = (folder / _MANIFEST).read_bytes().partition(b"\n")
+        facts = json.loads(header)
+        entries = _checked_entries(facts, body)
+        name = str(facts["rows"])
+        if facts["row_bytes"] != row_bytes or not _ROWS_NAME.fullmatch(name):
+            raise ValueError("its header is of another pack")
+        rows = (folder / name).open("rb", buffering=0)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("pack cache in %s is damaged and will be rebuilt: %s", folder, error)
+        return None
+    sound = _sound(rows, entries, row_bytes)
+    if len(sound) < len(entries):
+        damaged = len(entries) - len(sound)
+        logger.warning("pack cache in %s: %d damaged rows will be fetched again", folder, damaged)
+    return Generation(rows, name, {entry.key: entry for entry in sound})
+
+
+def _checked_entries(facts: dict[str, object], body: bytes) -> list[ManifestEntry]:
+    if facts["format"] != _FORMAT or facts["sha256"] != hashlib.sha256(body).hexdigest():
+        raise ValueError("its manifest does not match its checksum")
+    return decode_manifest(body)
+
+
+def _sound(rows: BinaryIO, entries: Sequence[ManifestEntry], row_bytes: int) -> list[ManifestEntry]:
+    """The entries that are refused, or whose row has the hash it had when it was written."""
+
+    def check(part: Sequence[ManifestEntry]) -> list[ManifestEntry]:
+        return [
+            entry
+            for entry in part
+            if entry.row is None
+            # Read, not mapped: pages of a map count as this process's memory.
+            or hashlib.sha256(os.pread(rows.fileno(), row_bytes, entry.row * row_bytes)).hexdigest()
+            == entry.sha256
+        ]
+
+    parts = [
+        entries[start : start + _ENTRIES_PER_TASK]
+        for start in range(0, len(entries), _ENTRIES_PER_TASK)
+    ]
+    with ThreadPoolExecutor(min(usable_cores(), 16)) as pool:
+        return [entry for part in pool.map(check, parts) for entry in part]
+
+
+def new_rows(folder: Path | None, size_bytes: int) -> tuple[BinaryIO, str | None]:
+    """Open an empty file of rows, all its room reserved: in the folder, or private and nameless.
+
+    Raises:
+        DataError: There is no room in either.
+    """
+    if folder is not None:
+        name = f"rows-{uuid.uuid4().hex[:12]}.u8"
+        try:
+            rows = (folder / name).open("x+b", buffering=0)
+            return _with_room(rows, size_bytes), name
+        except OSError as error:
+            (folder / name).unlink(missing_ok=True)
+            _warn_no_cache(folder, error)
+    try:
+        private = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # the caller closes it
+        return _with_room(private, size_bytes), None
+    except OSError as error:
+        raise DataError(
+            f"no room for {size_bytes / 2**20:.0f} MiB of decoded slices in the cache or in "
+            f"{tempfile.gettempdir()}: {error.strerror}; set MRIGAN_CACHE_DIR to a roomier folder"
+        ) from error
+
+
+def _with_room(rows: BinaryIO, size_bytes: int) -> BinaryIO:
+    """Reserve the room now: a disk found full later would end the job in the middle of a pull."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            with _tolerating(errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                os.posix_fallocate(rows.fileno(), 0, size_bytes)
+        os.ftruncate(rows.fileno(), size_bytes)
+    except OSError:
+        rows.close()
+        raise
+    return rows
+
+
+@contextmanager
+def _tolerating(*numbers: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in numbers:
+            raise
+
+
+def publish(folder: Path, name: str, row_bytes: int, entries: Iterable[ManifestEntry]) -> None:
+    """Make ``name`` the folder's generation, in one step; rows may still be added behind it.
+
+    Nothing is synced to the disk: a row lost with the power fails its hash and is fetched again.
+    """
+    body = encode_manifest(entries)
+    facts = {
+        "format": _FORMAT,
+        "rows": name,
+        "row_bytes": row_bytes,
+        "sha256": hashlib.sha256(body).hexdigest(),
+    }
+    scratch = folder / f"{name}.manifest.tmp"
+    scratch.write_bytes(json.dumps(facts).encode("ascii") + b"\n" + body)
+    scratch.replace(folder / _MANIFEST)
+
+
+def sweep(folder: Path, keep: str | None) -> None:
+    """Remove what killed or older writers left; who has such a file open keeps its contents."""
+    for path in folder.iterdir():
+        is_ours = path.name.startswith("rows-") and path.suffix in (".u8", ".tmp")
+        if is_ours and path.name != keep:
+            with suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def locked(folder: Path, give_up: Callable[[], None]) -> Iterator[Path | None]:
+    """Hold the folder's lock, creating the folder; yields None when it can't be written.
+
+    Args:
+        folder: Of one pack.
+        give_up: Called while waiting for another process; raises to stop waiting.
+    """
+    lock = FileLock(folder / "lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, folder, give_up)
+    except (OSError, NotImplementedError) as error:
+        _warn_no_cache(folder, error)
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        lock.release()
+
+
+def _acquire(lock: FileLock, folder: Path, give_up: Callable[[], None]) -> None:
+    is_told = False
+    while True:
+        try:
+            lock.acquire(timeout=0.5)
+        except Timeout:
+            give_up()
+            if not is_told:
+                logger.info("waiting for another process to fill the pack cache in %s", folder)
+            is_told = True
+        else:
+            return
+
+
+def _warn_no_cache(folder: Path, error: Exception) -> None:
+    logger.warning(
+        "decoded slices can't be kept in %s (%s), so the next start will fetch them again; "
+        "set MRIGAN_CACHE_DIR to a folder with room",
+        folder,
+        getattr(error, "strerror", None) or error,
+    )

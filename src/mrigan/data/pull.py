@@ -1,0 +1,139 @@
+"""Many slices at once, from a source into a file of rows.
+
+Each worker takes the next object, reads it, and writes its row where it belongs; nothing else is
+held, so memory does not grow with the number of slices. There are few workers to begin with, and
+more for as long as cores stand idle: threads hide the store's latency, and where there is none
+they only get in each other's way.
+"""
+
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import BinaryIO, NamedTuple
+
+from mrigan.data.cores import usable_cores
+from mrigan.data.formats import Fit
+from mrigan.data.refusal import UnusableSliceError
+from mrigan.data.source import Source
+from mrigan.storage.keys import ObjectInfo
+
+_TICK_SECONDS = 0.2
+_GROWTH_SECONDS = 0.05
+_BUSY = 0.7
+_LAST_READS_SECONDS = 1.0
+
+
+class PullInterrupted(Exception):  # noqa: N818  # no error: someone asked for it
+    """The pull was asked to stop; what it had decoded is kept for the next start."""
+
+
+class Pulled(NamedTuple):
+    """What became of an object: a row with this sha256, or a refusal's reason."""
+
+    number: int
+    sha256: str
+    reason: str
+
+
+class Wanted(NamedTuple):
+    """An object to read; its row goes to ``number * H * W`` in the file."""
+
+    number: int
+    info: ObjectInfo
+
+
+def pull(
+    source: Source,
+    wanted: Sequence[Wanted],
+    rows: BinaryIO,
+    shape: tuple[int, int, Fit],
+    *,
+    concurrency: int,
+    pulled: deque[Pulled],
+    on_tick: Callable[[], None],
+) -> None:
+    """Read every wanted object and append what became of it to ``pulled``, in any order.
+
+    Args:
+        source: Read from ``concurrency`` threads.
+        wanted: What to read.
+        rows: Rows of H x W bytes are written into it in place.
+        shape: H, W and fit.
+        concurrency: Reads under way at once, at most.
+        pulled: Grows while this runs, and holds what was done when it ends early.
+        on_tick: Called several times a second from this thread; may raise to stop the pull.
+
+    Raises:
+        StorageError: An object could not be read; the others are not begun any more.
+    """
+    todo = deque(wanted)
+    pool = ThreadPoolExecutor(concurrency, thread_name_prefix="pull")
+    pending: set[Future[None]] = set()
+    load = _Load()
+    try:
+        extra = min(2 * usable_cores(), concurrency, len(todo))
+        while extra or pending:
+            for _ in range(extra):
+                # A descriptor each: a read that outlives this call must not write to a reused one.
+                descriptor = os.dup(rows.fileno())
+                pending.add(pool.submit(_work, source, todo, descriptor, shape, pulled))
+            tick = _GROWTH_SECONDS if len(pending) < concurrency else _TICK_SECONDS
+            done, pending = wait(pending, timeout=tick, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()
+            on_tick()
+            room = min(len(pending), concurrency - len(pending), len(todo))
+            extra = room if load.leaves_cores_idle() else 0
+    finally:
+        todo.clear()
+        wait(pending, timeout=_LAST_READS_SECONDS)
+        pool.shutdown(wait=False)
+
+
+class _Load:
+    """How busy this process kept its cores since it was last asked."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def leaves_cores_idle(self) -> bool:
+        wall, cpu = time.monotonic(), time.process_time()
+        share = (cpu - self._cpu) / max(wall - self._wall, 1e-6) / usable_cores()
+        self._wall, self._cpu = wall, cpu
+        return share < _BUSY
+
+
+def _work(
+    source: Source,
+    todo: deque[Wanted],
+    descriptor: int,
+    shape: tuple[int, int, Fit],
+    pulled: deque[Pulled],
+) -> None:
+    """Take from ``todo`` until it is empty; deques are safe to share between threads."""
+    height, width, fit = shape
+    row_bytes = height * width
+    try:
+        while todo:
+            try:
+                number, info = todo.popleft()
+            except IndexError:  # another worker took the last one in between
+                return
+            try:
+                pixels = source.read(info, height, width, fit).tobytes()
+            except UnusableSliceError as refusal:
+                pulled.append(Pulled(number, "", refusal.reason))
+                continue
+            _write_all(descriptor, pixels, number * row_bytes)
+            pulled.append(Pulled(number, hashlib.sha256(pixels).hexdigest(), ""))
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes, offset: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written

@@ -1,0 +1,167 @@
+"""Where slices come from: objects of a store, or phantoms that are drawn.
+
+A ``Source`` lists without reading and reads one slice at a time, from any thread.
+"""
+
+import re
+import threading
+from datetime import UTC, datetime
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mrigan.data.cores import usable_cores
+from mrigan.data.formats import DECODE_VERSION, MAX_BYTES, Fit, decode
+from mrigan.data.phantom import PHANTOM_VERSION, draw
+from mrigan.data.refusal import UnusableSliceError
+from mrigan.errors import SettingsError
+from mrigan.storage.keys import ObjectInfo
+from mrigan.storage.store import Store, StoreOptions, open_store
+
+_PHANTOM_URI = re.compile(r"phantom://([1-9][0-9]{0,6})/?")
+_LARGE_BYTES = 8 * 2**20
+
+
+class Source(Protocol):
+    """Slices by key."""
+
+    @property
+    def uri(self) -> str:
+        """Where the slices are, as people write it."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Which objects these are: the same for the same ones in every process."""
+        ...
+
+    @property
+    def recipe(self) -> str:
+        """How their pixels come about; another recipe may give other pixels."""
+        ...
+
+    def list(self) -> list[ObjectInfo]:
+        """Return every object, without reading any.
+
+        Raises:
+            StorageError: The store can't be listed.
+        """
+        ...
+
+    def read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+        """Return one slice (height, width), uint8; thread-safe.
+
+        Raises:
+            UnusableSliceError: The object is not a slice.
+            StorageError: The object can't be read.
+        """
+        ...
+
+
+def open_source(uri: str, options: StoreOptions | None = None) -> Source:
+    """Open ``s3://bucket/prefix``, a folder, or ``phantom://N``.
+
+    Raises:
+        SettingsError: A phantom URI without a count.
+        StorageError: The store can't be opened.
+    """
+    if not uri.startswith("phantom:"):
+        return StoreSource(open_store(uri, options))
+    if found := _PHANTOM_URI.fullmatch(uri):
+        return PhantomSource(int(found[1]))
+    raise SettingsError(f"MRIGAN_INPUT_URI: {uri!r} is no number of phantoms; try phantom://512")
+
+
+def is_folder_marker(key: str, size_bytes: int) -> bool:
+    """Tell the empty object that consoles put for a folder; nobody put it there as data."""
+    return key.endswith("/") and size_bytes == 0
+
+
+class StoreSource:
+    """Encoded pictures in a bucket or folder.
+
+    Many threads may wait for the store at once, but no more decode than there are cores: waiting
+    is free, and each picture being decoded takes memory.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._decoders = threading.BoundedSemaphore(usable_cores() + 1)
+        self._one_large_object = threading.Lock()
+
+    @property
+    def uri(self) -> str:
+        """The store's."""
+        return self._store.uri
+
+    @property
+    def identity(self) -> str:
+        """The store's."""
+        return self._store.identity
+
+    @property
+    def recipe(self) -> str:
+        """The decoder's version."""
+        return f"formats {DECODE_VERSION}"
+
+    def list(self) -> list[ObjectInfo]:
+        """Return what the store lists, slices or not."""
+        return self._store.list()
+
+    def read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+        """Fetch and decode one object, unless the listing already tells that it is no slice."""
+        if is_folder_marker(info.key, info.size_bytes):
+            raise UnusableSliceError("folder marker")
+        if info.size_bytes == 0:
+            raise UnusableSliceError("zero bytes")
+        if info.size_bytes > MAX_BYTES:
+            mebibytes = info.size_bytes / 2**20
+            raise UnusableSliceError(f"{mebibytes:.0f} MiB; {MAX_BYTES >> 20} MiB is the limit")
+        if info.size_bytes > _LARGE_BYTES:
+            with self._one_large_object:
+                return self._read(info, height, width, fit)
+        return self._read(info, height, width, fit)
+
+    def _read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+        data = self._store.get(info.key)
+        with self._decoders:
+            return decode(data, height, width, fit)
+
+
+class PhantomSource:
+    """``count`` procedural slices, drawn at the size asked for; ``fit`` has nothing to fit."""
+
+    _DRAWN = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._drawing = threading.BoundedSemaphore(usable_cores() + 1)
+
+    @property
+    def uri(self) -> str:
+        """As it was given."""
+        return f"phantom://{self._count}"
+
+    @property
+    def identity(self) -> str:
+        """The URI: there is only one series of phantoms."""
+        return self.uri
+
+    @property
+    def recipe(self) -> str:
+        """The drawing's version."""
+        return f"phantom {PHANTOM_VERSION}"
+
+    def list(self) -> list[ObjectInfo]:
+        """Return one object per phantom; their size is not known before they are drawn."""
+        etag = f"v{PHANTOM_VERSION}"
+        return [
+            ObjectInfo(f"phantom-{index:06d}", 0, etag, self._DRAWN) for index in range(self._count)
+        ]
+
+    def read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+        """Draw one phantom."""
+        del fit
+        with self._drawing:
+            return draw(int(info.key.removeprefix("phantom-")), height, width)
