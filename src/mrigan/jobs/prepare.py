@@ -14,7 +14,7 @@ from mrigan.jobs.previous import Previous, check_same_slices
 from mrigan.jobs.status import now, status_facts
 from mrigan.jobs.storage_options import storage_options
 from mrigan.models import dcgan
-from mrigan.runtime.device import Hardware, allocator_in_force, choose_hardware
+from mrigan.runtime.device import Hardware, allocator_in_force
 from mrigan.settings.fields import Settings, identity
 from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import Store
@@ -65,29 +65,29 @@ def _filled(value: float | None) -> float:
 
 def prepare(
     settings: Settings,
+    hardware: Hardware,
     store: Store,
     previous: Previous | None,
     *,
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> Prepared:
-    """Choose the hardware, pull the slices, and claim the output.
+    """Pull the slices and claim the output.
 
     Args:
         settings: With defaults filled in.
+        hardware: What will train.
         store: The output.
         previous: The run to go on with, if any.
         on_progress: Told how many slices of how many are decoded.
         should_stop: Asked while pulling.
 
     Raises:
-        SettingsError: The device or precision is not to be had.
         DataError: The slices are unusable, or not those of ``previous``.
         StorageError: Reading the input or writing the output failed.
         PullInterrupted: ``should_stop`` said so.
     """
     started = now()
-    hardware = choose_hardware(settings.device, settings.precision)
     allocator = allocator_in_force(hardware.device)
     log.info("machine", extra={**machine(hardware), "allocator": allocator})
     pack = _pull(settings, on_progress, should_stop)

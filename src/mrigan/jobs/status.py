@@ -39,18 +39,23 @@ def status_facts(
     }
 
 
-def record_end(
-    store: Store, state: str, *, started: str, reason: str, exit_status: int | None
-) -> None:
+def record_end(store: Store, state: str, *, reason: str, exit_status: int | None = None) -> None:
     """Write how a start ended, keeping the progress that stands there; never raises for the store.
 
-    The reason for ending is the news, and a store that fails now has often been that reason.
+    The reason for ending is the news, and a store that fails now has often been that reason. A run
+    that is complete stays so: what failed then was an attempt to prolong it, not yet begun.
     """
     try:
         before = run_tree.read_json(store, run_tree.STATUS) or {}
-        progress = {name: before.get(name, 0) for name in ("epoch", "epochs", "images_seen")}
+        if before.get("state") == "completed":
+            return
+        kept = {name: before.get(name, 0) for name in ("epoch", "epochs", "images_seen")}
         facts = status_facts(
-            state, started=started, reason=reason, exit_status=exit_status, **progress
+            state,
+            started=before.get("started", now()),
+            reason=reason,
+            exit_status=exit_status,
+            **kept,
         )
         run_tree.write_json(store, run_tree.STATUS, facts)
     except StorageError as error:

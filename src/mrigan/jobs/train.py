@@ -17,9 +17,9 @@ from mrigan.jobs.display import Display, open_display
 from mrigan.jobs.prepare import Prepared, adam_values, prepare, with_defaults
 from mrigan.jobs.previous import Previous, find_previous, resume_point
 from mrigan.jobs.recorder import GRID_IMAGES, Recorder
-from mrigan.jobs.status import now, record_end
+from mrigan.jobs.status import record_end
 from mrigan.jobs.storage_options import storage_options
-from mrigan.runtime.device import free_bytes, keep_freed_memory
+from mrigan.runtime.device import choose_hardware, free_bytes, keep_freed_memory
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
 from mrigan.storage.store import open_store
@@ -48,16 +48,17 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         MriganError: One of its kinds, after status.json has been given the reason.
     """
     settings = with_defaults(settings)
+    hardware = choose_hardware(settings.device, settings.precision)
     store = open_store(settings.output_uri, storage_options(settings))
     previous = find_previous(store, settings)
     if previous and _is_complete(previous, settings):
         log.info("already_complete", extra={"epochs": previous.status["epoch"], "uri": store.uri})
         return Outcome.COMPLETED
-    started = now()
     try:
         with open_display(settings.log_format) as display:
             prepared = prepare(
                 settings,
+                hardware,
                 store,
                 previous,
                 on_progress=display.pulling,
@@ -65,13 +66,12 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
             )
             return _run(prepared, stop, display)
     except PullInterrupted:
-        record_end(store, "interrupted", started=started, reason=stop.signal_name, exit_status=None)
+        record_end(store, "interrupted", reason=stop.signal_name)
         log.info("interrupted", extra={"signal": stop.signal_name, "while": "pulling slices"})
         return Outcome.INTERRUPTED
     except Exception as error:
         status = getattr(error, "exit_status", MriganError.exit_status)
-        reason = str(error) or type(error).__name__
-        record_end(store, "failed", started=started, reason=reason, exit_status=status)
+        record_end(store, "failed", reason=str(error) or type(error).__name__, exit_status=status)
         raise
 
 

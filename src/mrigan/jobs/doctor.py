@@ -1,0 +1,219 @@
+"""``mrigan doctor``: tries each thing the job will need, cheaply, before money is spent.
+
+Every check is the real act in small: the same listing, decoding, writing and training step that
+the job does. A check that fails does not keep the others from being made.
+"""
+
+import logging
+import shutil
+import statistics
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.text import Text
+
+from mrigan.data.bank import HostBank
+from mrigan.data.refusal import UnusableSliceError
+from mrigan.data.source import Source, open_source
+from mrigan.errors import DataError, MriganError
+from mrigan.jobs.prepare import adam_values, with_defaults
+from mrigan.jobs.previous import find_previous
+from mrigan.jobs.storage_options import storage_options
+from mrigan.runtime.device import (
+    Hardware,
+    allocator_in_force,
+    choose_hardware,
+    keep_freed_memory,
+    memory_facts,
+)
+from mrigan.settings.fields import Settings
+from mrigan.settings.sources import default_cache_dir
+from mrigan.storage.store import ObjectInfo, open_store
+from mrigan.training.loop import train
+from mrigan.training.plan import Plan
+from mrigan.training.state import build_state
+
+log = logging.getLogger(__name__)
+
+_TRIED_OBJECTS = 16
+_GIB = 2**30
+
+
+def examine(settings: Settings) -> int:
+    """Make every check, say what came of it, and return the exit status of the first that failed.
+
+    0 means that the job would start and keep going as far as can be told.
+    """
+    settings = with_defaults(settings)
+    checkup = _Checkup(settings)
+    statuses = [_report(name, check, settings.log_format) for name, check in checkup.checks()]
+    return next((status for status in statuses if status), 0)
+
+
+def _report(name: str, check: Callable[[], str], log_format: str) -> int:
+    try:
+        found, status = check(), 0
+    except MriganError as error:
+        found, status = str(error), error.exit_status
+    if log_format == "json":
+        log.info("check", extra={"name_of_check": name, "ok": not status, "found": found})
+        return status
+    mark = Text("failed ", "bold red") if status else Text("ok     ", "green")
+    line = Text.assemble(mark, Text(f"{name:9}", "bold"), found)
+    Console(soft_wrap=True, highlight=False).print(line)
+    return status
+
+
+class _Checkup:
+    """The checks in order; a later one uses what an earlier one found, if it did."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._hardware: Hardware | None = None
+        self._listed: list[ObjectInfo] = []
+
+    def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
+        yield "machine", self._machine
+        yield "input", self._input
+        yield "cache", self._cache
+        yield "output", self._output
+        yield "training", self._training
+
+    def _machine(self) -> str:
+        self._hardware = choose_hardware(self._settings.device, self._settings.precision)
+        device = self._hardware.device
+        facts = [self._hardware.name, self._hardware.precision, f"torch {torch.__version__}"]
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            facts.append(f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free")
+            facts.append(f"allocator {allocator_in_force(device)}")
+        return ", ".join(facts)
+
+    def _input(self) -> str:
+        settings = self._settings
+        source = open_source(settings.input_uri, storage_options(settings))
+        began = time.perf_counter()
+        self._listed = source.list()
+        listing = time.perf_counter() - began
+        if not self._listed:
+            raise DataError(f"{settings.input_uri}: nothing is there; check MRIGAN_INPUT_URI")
+        return (
+            f"{settings.input_uri}: {len(self._listed):,} objects, listed in {listing:.1f} s; "
+            + (self._try_some(source))
+        )
+
+    def _try_some(self, source: Source) -> str:
+        """Read objects spread over the listing, as the job would; say what they were."""
+        settings = self._settings
+        step = max(1, len(self._listed) // _TRIED_OBJECTS)
+        tried = self._listed[::step][:_TRIED_OBJECTS]
+        refused: list[str] = []
+
+        def read(info: ObjectInfo) -> float:
+            began = time.perf_counter()
+            try:
+                source.read(info, settings.image_height, settings.image_width, settings.fit)
+            except UnusableSliceError as error:
+                refused.append(f"{info.key}: {error}")
+            return time.perf_counter() - began
+
+        with ThreadPoolExecutor(1) as pool:
+            seconds = list(pool.map(read, tried))
+        if len(refused) == len(tried):
+            raise DataError(f"none of {len(tried)} objects tried is a slice; {refused[0]}")
+        whole = statistics.median(seconds) * len(self._listed) / settings.download_concurrency
+        found = (
+            f"{len(tried) - len(refused)} of {len(tried)} tried are slices, "
+            f"{1000 * statistics.median(seconds):.0f} ms each (slowest "
+            f"{1000 * max(seconds):.0f}); the pull takes about {max(whole, 1):.0f} s or more"
+        )
+        return f"{found}; refused: {refused[0]}" if refused else found
+
+    def _cache(self) -> str:
+        folder = self._settings.cache_dir or default_cache_dir()
+        needed = len(self._listed) * self._settings.image_height * self._settings.image_width
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        free = shutil.disk_usage(existing).free
+        if free < needed:
+            raise MriganError(
+                f"{folder}: {needed / _GIB:.1f} GiB are needed for the decoded slices, "
+                f"{free / _GIB:.1f} are free; set MRIGAN_CACHE_DIR to a larger place"
+            )
+        return f"{folder}: {needed / _GIB:.2f} GiB needed, {free / _GIB:.1f} free"
+
+    def _output(self) -> str:
+        settings = self._settings
+        store = open_store(settings.output_uri, storage_options(settings))
+        existed = store.is_s3 or Path(store.uri).exists()
+        key, content = f".mrigan-doctor-{uuid.uuid4().hex}", b"may be removed"
+        began = time.perf_counter()
+        store.put(key, content)
+        read_back = store.get(key)
+        store.delete(key)
+        seconds = (time.perf_counter() - began) / 3
+        conditional = "honours" if store.honours_create() else "ignores"
+        if not existed:
+            shutil.rmtree(store.uri, ignore_errors=True)
+        if read_back != content:
+            raise MriganError(f"{store.uri}: what was written did not come back the same")
+        previous = find_previous(store, settings) if existed else None
+        state = "a new run"
+        if previous:
+            at = previous.status.get("epoch", 0)
+            state = f"a run of these settings, {previous.status.get('state')} at epoch {at}"
+        return (
+            f"{store.uri}: written, read, removed, {1000 * seconds:.0f} ms each; {conditional} "
+            f"conditional writes; {state}"
+        )
+
+    def _training(self) -> str:
+        """Take two steps of a window of one micro-batch, time the second."""
+        settings = self._settings
+        if self._hardware is None:
+            raise MriganError("not tried: no device")
+        device = self._hardware.device
+        keep_freed_memory(device)
+        shape = (settings.batch_size, 1, settings.image_height, settings.image_width)
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        state = build_state(
+            latent_dim=settings.latent_dim,
+            height=settings.image_height,
+            width=settings.image_width,
+            adam=adam_values(settings),
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            device=device,
+        )
+        plan = Plan(
+            slices=len(images), epochs=2, batch_size=settings.batch_size, accumulation_steps=1
+        )
+        ticks = train(
+            state,
+            HostBank(images, device).take,
+            plan,
+            latent_dim=settings.latent_dim,
+            seed=settings.seed,
+            autocast=self._hardware.autocast(),
+        )
+        next(ticks)
+        began = time.perf_counter()
+        next(ticks)
+        speed = len(images) / (time.perf_counter() - began)
+        run = settings.epochs * len(self._listed) / speed
+        memory = ", ".join(f"{name} {value:,}" for name, value in memory_facts(device).items())
+        return (
+            f"{speed:,.1f} images/s; {settings.epochs:,} epochs of {len(self._listed):,} take "
+            f"about {_span(run)}; {memory}"
+        )
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
