@@ -1,0 +1,84 @@
+"""A bucket as a store: obstore for the data, boto3 for names and listings that obstore refuses."""
+
+from obstore.store import S3Store
+
+from mrigan.errors import StorageError
+from mrigan.storage.connection import Connection, StoreOptions
+from mrigan.storage.failures import STORE_ERRORS, Action, Place, explain
+from mrigan.storage.keys import ObjectInfo
+from mrigan.storage.location import BucketLocation
+
+# An upload in one piece may take this long, in bytes per second, before it is given up.
+_SLOWEST_UPLOAD = 256 * 1024
+
+
+class Bucket:
+    """The objects below one prefix of one bucket.
+
+    Raises:
+        StorageError: No credentials, or settings of AWS's that don't make sense.
+    """
+
+    is_s3 = True
+
+    def __init__(self, location: BucketLocation, options: StoreOptions) -> None:
+        self.uri = location.uri
+        self._below = f"{location.prefix}/" if location.prefix else ""
+        self._place = Place(bucket=location.bucket)
+        try:
+            self._connection = Connection(location.bucket, location.prefix, options)
+            self._store = self._connection.open(options.max_retries)
+        except STORE_ERRORS as error:
+            raise self.explain(error, "open", "") from error
+        self._place = Place(
+            bucket=location.bucket,
+            endpoint=self._connection.endpoint,
+            region=self._connection.region,
+            find_region=self._find_region,
+        )
+        endpoint = "aws" if self._connection.is_aws else self._connection.endpoint
+        self.identity = f"s3 {endpoint} {location.bucket}/{location.prefix}"
+
+    def exists(self) -> bool:
+        """Say yes without asking: a request that finds no bucket says so itself."""
+        return True
+
+    def reader(self) -> S3Store:
+        """Return the obstore to read from."""
+        return self._store
+
+    def writer(self) -> S3Store:
+        """Return the obstore for writes that may be repeated and cut into parts."""
+        return self._store
+
+    def single_put(self, size_bytes: int) -> S3Store:
+        """Return an obstore for a write in one piece that it must not repeat by itself."""
+        return self._connection.open(0, upload_seconds=size_bytes / _SLOWEST_UPLOAD)
+
+    def relist(self, prefix: str) -> list[ObjectInfo]:
+        """List what obstore hides or stops at: markers, ``//``, control characters."""
+        below = f"{self._below}{prefix}/" if prefix else self._below
+        pages = self._connection.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self._place.bucket, Prefix=below
+        )
+        return [
+            ObjectInfo(key, found["Size"], found.get("ETag", "").strip('"'), found["LastModified"])
+            for page in pages
+            for found in page.get("Contents", [])
+            if (key := found["Key"].removeprefix(self._below))
+        ]
+
+    def read_odd(self, key: str) -> tuple[bytes, str]:
+        """Read an object under a name that obstore refuses; the second is its ETag."""
+        found = self._connection.client.get_object(Bucket=self._place.bucket, Key=self._below + key)
+        return found["Body"].read(), found.get("ETag", "").strip('"')
+
+    def explain(self, error: Exception, action: Action, key: str) -> StorageError:
+        """Say what went wrong with the object ``key``, or with the store if that is ""."""
+        return explain(error, action, f"{self.uri}/{key}" if key else self.uri, self._place)
+
+    def _find_region(self) -> str:
+        try:
+            return self._connection.find_region()
+        except STORE_ERRORS:
+            return ""  # it was only to say more about a failure

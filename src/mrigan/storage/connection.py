@@ -1,0 +1,209 @@
+"""How a bucket is reached, found the way boto3 finds it, for obstore and boto3 alike.
+
+obstore reads AWS_* variables too, and by rules of its own: AWS_ENDPOINT_URL_S3 would win over an
+endpoint given to it, and profiles are unknown to it. So boto3 resolves everything and obstore is
+told every answer explicitly.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3
+import botocore
+import botocore.session
+from botocore import UNSIGNED
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.exceptions import ClientError, NoCredentialsError
+from botocore.loaders import Loader, create_loader
+from obstore.auth.boto3 import Boto3CredentialProvider
+from obstore.store import S3Store
+
+if TYPE_CHECKING:
+    from obstore.store import S3Config
+
+_CONNECT_SECONDS = 10
+# obstore uses credentials until 5 minutes before the end we name, and boto3 hands out none that
+# end within 10: so none is ever used after its end.
+_CREDENTIALS_KEPT = timedelta(minutes=10)
+# A request moves until it is done; only silence ends it early (read_timeout).
+_WHOLE_REQUEST = timedelta(hours=1)
+_FIRST_REGION = "us-east-1"
+# boto3 knows AWS_DEFAULT_REGION alone; AWS_SKIP_SIGNATURE is obstore's, for public buckets.
+_VARIABLES = {
+    "region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None),
+    "skip_signature": (None, "AWS_SKIP_SIGNATURE", None, None),
+}
+_TRUE = {"1", "true", "on", "yes", "y"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreOptions:
+    """What a user may choose about a store; a folder has use for none of it.
+
+    Attributes:
+        sse: Server-side encryption of what is written: "", "AES256" (SSE-S3) or "aws:kms".
+        sse_kms_key_id: The KMS key for "aws:kms", "" for the account's own.
+        max_retries: Further attempts of a request that failed for a passing reason.
+        retry_timeout_seconds: From a request's start, how long it may be attempted again.
+        request_timeout_seconds: The longest silence of a server: until its answer begins, which
+            includes sending what is written (32 MiB at a time), and between pieces of an answer.
+    """
+
+    sse: str = ""
+    sse_kms_key_id: str = ""
+    max_retries: int = 10
+    retry_timeout_seconds: float = 180
+    request_timeout_seconds: float = 60
+
+
+class Connection:
+    """One bucket's endpoint, region and credentials.
+
+    Making one raises ``failures.STORE_ERRORS``. It asks S3 only for a region that nothing names.
+
+    Attributes:
+        endpoint: URL without the bucket and without a slash at the end.
+        region: What requests are signed for.
+        is_aws: Whether ``endpoint`` is AWS's own, and no one has configured another.
+        client: boto3's, for the same endpoint: what obstore can't do, at 10 times the CPU.
+    """
+
+    def __init__(self, bucket: str, prefix: str, options: StoreOptions) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._options = options
+        core = botocore.session.Session(session_vars=_VARIABLES)
+        core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+        self._session = boto3.Session(botocore_session=core)
+        self._authorities = core.get_config_variable("ca_bundle")
+        self.is_anonymous = str(core.get_config_variable("skip_signature")).lower() in _TRUE
+        self._credentials = None if self.is_anonymous else _credentials(self._session)
+        self.region = self._session.region_name or _FIRST_REGION
+        self.client = self._client_at(self.region)
+        self.is_aws = self.client.meta.endpoint_url == self._aws_endpoint(self.region)
+        if self.is_aws and not self._session.region_name:
+            self.region = self.find_region() or _FIRST_REGION
+            self.client = self._client_at(self.region)
+        self.endpoint = check_endpoint(self.client.meta.endpoint_url)
+
+    def open(self, max_retries: int, upload_seconds: float = 0) -> S3Store:
+        """Return an obstore of the prefix.
+
+        Args:
+            max_retries: Of each request.
+            upload_seconds: What one request's upload may take beyond the usual silence.
+        """
+        silence = timedelta(seconds=self._options.request_timeout_seconds + upload_seconds)
+        return S3Store(
+            self._bucket,
+            prefix=self._prefix or None,
+            config=self._config(),
+            client_options={
+                "allow_http": self.endpoint.startswith("http:"),
+                "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+                "read_timeout": silence,
+                "timeout": max(_WHOLE_REQUEST, silence),
+                "root_certificate": _certificates(self._authorities),
+            },
+            retry_config={
+                "max_retries": max_retries,
+                "retry_timeout": timedelta(seconds=self._options.retry_timeout_seconds),
+                "backoff": {
+                    "init_backoff": timedelta(milliseconds=100),
+                    "max_backoff": timedelta(seconds=15),
+                    "base": 2,
+                },
+            },
+            credential_provider=self._credentials,
+        )
+
+    def find_region(self) -> str:
+        """Ask S3 where the bucket is; "" if it won't say. It tells strangers, too."""
+        try:
+            answer = self._client_at(_FIRST_REGION).head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            answer = error.response
+        headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return str(headers.get("x-amz-bucket-region", ""))
+
+    def _config(self) -> "S3Config":
+        virtual_hosted = self.is_aws and "." not in self._bucket  # TLS knows one level of names
+        endpoint = self.endpoint
+        if virtual_hosted:
+            endpoint = endpoint.replace("://", f"://{self._bucket}.", 1)
+        config: S3Config = {
+            "endpoint": endpoint,
+            "aws_endpoint_url_s3": endpoint,
+            "virtual_hosted_style_request": virtual_hosted,
+            "region": self.region,
+            "skip_signature": self.is_anonymous,
+            "disable_bulk_delete": True,  # some stores lack DeleteObjects
+        }
+        if self._options.sse:
+            config["server_side_encryption"] = self._options.sse
+        if self._options.sse_kms_key_id:
+            config["sse_kms_key_id"] = self._options.sse_kms_key_id
+        return config
+
+    def _client_at(self, region: str, *, at_aws: bool = False) -> BaseClient:
+        attempts = self._options.max_retries + 1
+        return self._session.client(
+            "s3",
+            region_name=region,
+            verify=self._authorities or True,
+            config=Config(
+                signature_version=UNSIGNED if self.is_anonymous else None,
+                connect_timeout=_CONNECT_SECONDS,
+                read_timeout=self._options.request_timeout_seconds,
+                retries={"mode": "standard", "total_max_attempts": attempts},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+                ignore_configured_endpoint_urls=at_aws or None,
+            ),
+        )
+
+    def _aws_endpoint(self, region: str) -> str:
+        return str(self._client_at(region, at_aws=True).meta.endpoint_url)
+
+
+@cache
+def _loader(data_path: str | None) -> Loader:
+    """Share what boto3 reads about AWS: most of the time that opening a store takes."""
+    return create_loader(data_path)
+
+
+def _credentials(session: boto3.Session) -> Boto3CredentialProvider:
+    """Return credentials that have been seen to work out, if not to be accepted."""
+    try:
+        provider = Boto3CredentialProvider(session, ttl=_CREDENTIALS_KEPT)
+    except ValueError as error:
+        raise NoCredentialsError from error
+    found = provider()
+    for value in (found["access_key_id"], found["secret_access_key"], found.get("token") or ""):
+        # obstore panics on these; they come from copying with the line's end.
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise ValueError("a credential holds blanks or line ends; copy it again")
+    return provider
+
+
+def _certificates(authorities: str | None) -> str:
+    """PEM of AWS_CA_BUNDLE, or of the authorities that boto3 brings: an image may have none."""
+    own = Path(botocore.__file__).with_name("cacert.pem")
+    return Path(authorities or own).read_text()
+
+
+def check_endpoint(url: str) -> str:
+    """Return an endpoint without its last slash; refuse what obstore would panic on.
+
+    Raises:
+        ValueError: No http or https URL of a host.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"Invalid endpoint: {url}")
+    return url.rstrip("/")

@@ -1,0 +1,92 @@
+"""Writes that must not replace anything: whether a store can, and doing it surely.
+
+Several stores take ``If-None-Match: *`` and overwrite all the same, so a store is believed only
+after it has refused a second write of a scratch object.
+"""
+
+import logging
+import random
+import time
+import uuid
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import AlreadyExistsError as Taken
+
+from mrigan.storage.failures import STORE_ERRORS, is_transient
+
+if TYPE_CHECKING:
+    from obstore import Attributes
+    from obstore.store import LocalStore, S3Store
+
+log = logging.getLogger(__name__)
+
+SCRATCH = ".mrigan-scratch-"
+_LONGEST_PAUSE_SECONDS = 15.0
+
+
+def create(
+    store: "S3Store | LocalStore",
+    key: str,
+    body: bytes,
+    *,
+    retries: int,
+    is_ours: Callable[[], bool],
+    attributes: "Attributes | None" = None,
+) -> None:
+    """Write ``body`` unless ``key`` is taken.
+
+    A broken connection leaves open whether the write took place; a refusal of the next attempt is
+    then a success if ``is_ours`` finds our bytes there.
+
+    Raises:
+        obstore.exceptions.AlreadyExistsError: It is taken.
+    """
+    in_doubt = False
+    for attempt in range(retries + 1):
+        try:
+            obstore.put(store, key, body, mode="create", attributes=attributes)
+            return
+        except Taken as error:
+            if in_doubt and is_ours():
+                return
+            if attempt == retries or not is_transient(error):
+                raise
+        except STORE_ERRORS as error:
+            if attempt == retries or not is_transient(error):
+                raise
+            in_doubt = True
+        time.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt, _LONGEST_PAUSE_SECONDS))
+
+
+def refuses_second_write(store: "S3Store | LocalStore") -> bool:
+    """Create a scratch object twice and see; it is deleted again.
+
+    Raises:
+        obstore.exceptions.BaseError, OSError: Nothing can be written there at all.
+    """
+    key = f"{SCRATCH}{uuid.uuid4().hex}"
+    try:
+        try:
+            obstore.put(store, key, b"1", mode="create")
+        except STORE_ERRORS:
+            # Either the store lacks conditional writes, or we may not write: this one tells.
+            obstore.put(store, key, b"1")
+            return False
+        try:
+            obstore.put(store, key, b"2", mode="create")
+        except Taken:
+            return True
+        return False
+    finally:
+        _remove(store, key)
+
+
+def _remove(store: "S3Store | LocalStore", key: str) -> None:
+    try:
+        obstore.delete(store, key)
+    except FileNotFoundError:
+        pass
+    except STORE_ERRORS:
+        log.warning("scratch_left", extra={"key": key, "reason": "these credentials can't delete"})

@@ -1,0 +1,177 @@
+"""An object into a file: begun as ``.part``, continued after an interruption, renamed when whole.
+
+Beside the ``.part`` lies the ETag it was begun with; a ``.part`` of another version is begun anew.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import obstore
+from obstore.exceptions import BaseError
+
+from mrigan.errors import StorageError
+from mrigan.storage.failures import STORE_ERRORS, is_transient
+from mrigan.storage.integrity import Received, Verifier
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
+    from obstore.store import LocalStore, S3Store
+
+_CHUNK_BYTES = 4 * 2**20
+
+OnBytes: TypeAlias = Callable[[int], None]
+
+
+class PartFile:
+    """What will be ``path``, and the ETag of what it was begun from."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.part = path.with_name(f"{path.name}.part")
+        self._etag = path.with_name(f"{path.name}.part.etag")
+
+    def begun(self) -> tuple[str, int]:
+        """Return the ETag and the length of what is there; ("", 0) if it can't be continued."""
+        try:
+            etag = self._etag.read_text()
+            return (etag, self.part.stat().st_size) if etag else ("", 0)
+        except (FileNotFoundError, UnicodeDecodeError):
+            return "", 0
+
+    def begin(self, etag: str) -> None:
+        """Start from nothing."""
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        self.discard()
+        self.part.touch()
+        self._etag.write_text(etag)
+
+    def finish(self) -> None:
+        """Give the file its name: from here on it is whole."""
+        self.part.replace(self._path)
+        self._etag.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Forget what was received."""
+        self._etag.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
+
+    def digest(self, algorithm: str) -> str:
+        """Hash what was received, to hexadecimal."""
+        with self.part.open("rb") as received:
+            return hashlib.file_digest(received, algorithm).hexdigest()
+
+
+def download(
+    store: "S3Store | LocalStore",
+    key: str,
+    path: Path,
+    verifier: Verifier,
+    *,
+    where: str,
+    sha256: str,
+    on_bytes: OnBytes,
+) -> None:
+    """Bring an object to ``path``; see ``Store.download``.
+
+    Raises:
+        StorageError: What comes can't be believed.
+        OSError, obstore.exceptions.BaseError: As ``failures.explain`` understands them.
+    """
+    file = PartFile(path)
+    brought = 0
+
+    def count(received: int) -> None:
+        nonlocal brought
+        brought += received
+        on_bytes(received)
+
+    def fetch() -> Received:
+        if brought:
+            file.discard()
+            count(-brought)
+        etag, whole = _receive_patiently(store, key, file, count)
+        return Received(
+            etag=etag,
+            md5=file.digest("md5") if verifier.checks(etag) else "",
+            sha256=file.digest("sha256") if sha256 else "",
+            whole=whole,
+        )
+
+    try:
+        verifier.settle(where, fetch, sha256)
+    except StorageError:
+        file.discard()
+        raise
+    file.finish()
+
+
+def _receive_patiently(
+    store: "S3Store | LocalStore", key: str, file: PartFile, on_bytes: OnBytes
+) -> tuple[str, bool]:
+    """Receive, and go on after breaks for as long as each attempt brings some bytes.
+
+    obstore's own patience ends ``retry_timeout`` after the request began, however far it got.
+    """
+    while True:
+        before = file.begun()
+        try:
+            return _receive(store, key, file, on_bytes)
+        except STORE_ERRORS as error:
+            if not is_transient(error) or file.begun() == before:
+                raise
+
+
+def _receive(
+    store: "S3Store | LocalStore", key: str, file: PartFile, on_bytes: OnBytes
+) -> tuple[str, bool]:
+    """Bring what is missing of an object into ``file``.
+
+    Returns:
+        The object's ETag, and whether the file is as long as the object.
+    """
+    etag, length = file.begun()
+    result = _continue(store, key, etag, length) if length else None
+    if result is None:
+        result = obstore.get(store, key)
+        file.begin(_etag_of(result))
+    received = result.range[0]
+    on_bytes(received)
+    try:
+        with file.part.open("r+b") as out:
+            out.seek(received)
+            out.truncate()
+            for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
+                out.write(chunk)
+                received += len(chunk)
+                on_bytes(len(chunk))
+    except BaseException as error:
+        on_bytes(-received)
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(file.part)  # a full disk does not say which file it was
+        raise
+    return _etag_of(result), received == result.meta["size"]
+
+
+def _continue(
+    store: "S3Store | LocalStore", key: str, etag: str, length: int
+) -> "GetResult | None":
+    """Ask for what is missing; None if it is no longer the same object."""
+    found = obstore.head(store, key)
+    # A file that lacks only its name asks for its last byte again: nobody can be asked for none.
+    offset = min(length, found["size"] - 1)
+    if (found["e_tag"] or "").strip('"') != etag or offset < 1:
+        return None
+    options: GetOptions = {"range": {"offset": offset}, "if_match": found["e_tag"]}
+    try:
+        result = obstore.get(store, key, options=options)
+    except BaseError as error:
+        if is_transient(error):
+            raise
+        return None  # a store without ranges, say; the request for all of it will tell
+    return result if _etag_of(result) == etag and result.range[0] == offset else None
+
+
+def _etag_of(result: "GetResult") -> str:
+    return (result.meta["e_tag"] or "").strip('"')

@@ -1,0 +1,271 @@
+"""One way to read and write objects, in a bucket or in a folder.
+
+Promises:
+    * ``put`` is atomic: a key holds a whole object or what it held before.
+    * ``get`` and ``download`` hand out bytes only after checking their number, and their MD5
+      where the ETag is one.
+    * Passing failures are retried; what escapes is a ``StorageError`` with a remedy.
+    * An endpoint in AWS_ENDPOINT_URL or a profile is never bypassed.
+
+Thread-safe. Not fork-safe: see ``mrigan.storage``.
+"""
+
+import hashlib
+import mimetypes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.exceptions import AlreadyExistsError as Taken
+
+from mrigan.errors import AlreadyExistsError, StorageError
+from mrigan.storage import creation
+from mrigan.storage.backend import Backend
+from mrigan.storage.bucket import Bucket
+from mrigan.storage.connection import StoreOptions
+from mrigan.storage.download import OnBytes, download
+from mrigan.storage.failures import STORE_ERRORS, Action, has_answer, s3_code
+from mrigan.storage.folder import Folder
+from mrigan.storage.integrity import Received, Verifier
+from mrigan.storage.keys import ObjectInfo, key_problem
+from mrigan.storage.listing import info_of, list_objects
+from mrigan.storage.location import BucketLocation, parse_uri
+
+if TYPE_CHECKING:
+    from obstore import Attributes
+
+__all__ = ["ObjectInfo", "Store", "StoreOptions", "open_store"]
+
+# An upload holds _PARTS_AT_ONCE of these in memory and in flight.
+_PART_BYTES = 8 * 2**20
+_PARTS_AT_ONCE = 4
+
+
+def open_store(uri: str, options: StoreOptions | None = None) -> "Store":
+    """Open ``s3://bucket/prefix`` or a folder (``runs/demo``, ``~/x``, ``file:///x``).
+
+    A folder is made by the first ``put``. A bucket's credentials are looked up, but the bucket is
+    not asked for anything yet.
+
+    Raises:
+        StorageError: A URI that is neither, no credentials, or AWS settings that make no sense.
+    """
+    options = options or StoreOptions()
+    location = parse_uri(uri)
+    if isinstance(location, BucketLocation):
+        return Store(Bucket(location, options), options)
+    return Store(Folder(location), options)
+
+
+class Store:
+    """Objects by key below one URI.
+
+    Every method raises ``StorageError``, naming the object and the remedy.
+
+    Attributes:
+        uri: Normalised, without a slash at the end, never with a credential.
+        is_s3: Whether it is a bucket.
+        identity: The same for the same objects in every process: endpoint, bucket and prefix, or
+            the folder's absolute path.
+    """
+
+    def __init__(self, backend: Backend, options: StoreOptions) -> None:
+        self.uri = backend.uri
+        self.is_s3 = backend.is_s3
+        self.identity = backend.identity
+        self._backend = backend
+        self._retries = options.max_retries
+        self._verifier = Verifier(etags_are_hashes=backend.is_s3)
+        self._probing = threading.Lock()
+        self._honours_create: bool | None = None
+        self._bucket_is_there = False
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        """Return every object below ``prefix``, at any depth, sorted by key.
+
+        ``slices`` means ``slices/...``, not ``slices-old/...``. Markers that consoles put for
+        folders are listed with their ``/`` at the end, save the one for the store's own prefix.
+
+        Raises:
+            StorageError: Also for a folder that doesn't exist, when all of it is asked for. An
+                empty prefix of a bucket is no error.
+        """
+        prefix = prefix.rstrip("/")
+        if prefix:
+            self._check(prefix, "list")
+        with self._explained("list", prefix):
+            if prefix and not self._backend.exists():
+                return []
+            store = self._backend.reader()
+            found = list_objects(store, prefix, self._backend.relist, has_markers=self.is_s3)
+        self._bucket_is_there = True
+        return found
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """Return what is known about an object without its bytes; None if there is none."""
+        self._check(key, "look at")
+        with self._explained("look at", key):
+            if not self._backend.exists():
+                return None
+            try:
+                return info_of(obstore.head(self._backend.reader(), key))
+            except STORE_ERRORS as error:
+                missing = isinstance(error, FileNotFoundError)
+                if missing and (self._bucket_is_there or not self.is_s3):
+                    return None
+                if has_answer(error):
+                    return self._look_again(key)
+                raise
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes, verified. Any key that ``list`` shows can be read."""
+
+        def fetch() -> Received:
+            body, etag, size = self._read(key)
+            md5 = _md5(body) if self._verifier.checks(etag) else ""
+            return Received(etag=etag, md5=md5, whole=len(body) == size, body=body)
+
+        return self._verifier.settle(f"{self.uri}/{key}", fetch).body
+
+    def download(
+        self, key: str, path: Path, *, sha256: str = "", on_bytes: OnBytes = lambda _: None
+    ) -> None:
+        """Bring an object to ``path`` by way of ``path.part``, verified before it gets its name.
+
+        A ``.part`` that an earlier call has left, of the same version, is continued.
+
+        Args:
+            key: The object.
+            path: Replaced by a whole file or not at all. Its folder is made.
+            sha256: What the bytes must have; "" to rely on the ETag.
+            on_bytes: Told how many bytes have come; a negative number takes some back.
+        """
+        self._check(key, "read")
+        with self._explained("read", key):
+            download(
+                self._backend.reader(),
+                key,
+                path,
+                self._verifier,
+                where=f"{self.uri}/{key}",
+                sha256=sha256,
+                on_bytes=on_bytes,
+            )
+
+    def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
+        """Write an object in one step, replacing what is there.
+
+        Args:
+            key: Where to.
+            data: The bytes, or a file of them.
+            create: Replace nothing. Where the store can't promise that (``honours_create``), it
+                is asked first, and two writers in the same moment are not told apart.
+
+        Raises:
+            AlreadyExistsError: With ``create``, the key is taken.
+        """
+        self._check(key, "write")
+        if create and not self.honours_create():
+            if self.head(key) is not None:
+                raise self._taken(key)
+            create = False
+        with self._explained("write", key):
+            if create:
+                self._create(key, data if isinstance(data, bytes) else data.read_bytes())
+            else:
+                self._put(key, data)
+        self._bucket_is_there = True
+
+    def delete(self, key: str) -> None:
+        """Remove an object; if there is none, that is fine."""
+        self._check(key, "delete")
+        with self._explained("delete", key):
+            if not self._backend.exists():
+                return
+            try:
+                obstore.delete(self._backend.writer(), key)
+            except FileNotFoundError as error:
+                if s3_code(error) == "NoSuchBucket":
+                    raise
+
+    def honours_create(self) -> bool:
+        """Whether ``put(create=True)`` is one step here: found out once, by trying it out."""
+        with self._probing, self._explained("write", f"{creation.SCRATCH}*"):
+            if self._honours_create is None:
+                store = self._backend.single_put(1)
+                self._honours_create = creation.refuses_second_write(store)
+            return self._honours_create
+
+    def _put(self, key: str, data: bytes | Path) -> None:
+        if isinstance(data, Path):
+            data.stat()  # else a missing file would look like a missing bucket
+        obstore.put(
+            self._backend.writer(),
+            key,
+            data,
+            attributes=self._attributes(key),
+            chunk_size=_PART_BYTES,
+            max_concurrency=_PARTS_AT_ONCE,
+        )
+
+    def _create(self, key: str, body: bytes) -> None:
+        try:
+            creation.create(
+                self._backend.single_put(len(body)),
+                key,
+                body,
+                retries=self._retries,
+                is_ours=lambda: self.get(key) == body,
+                attributes=self._attributes(key),
+            )
+        except Taken as error:
+            raise self._taken(key) from error
+
+    def _read(self, key: str) -> tuple[bytes, str, int]:
+        """Return the bytes, the ETag, and how many bytes there should be."""
+        with self._explained("read", key):
+            if key_problem(key, is_s3=self.is_s3):
+                body, etag = self._backend.read_odd(key)
+                return body, etag, len(body)
+            result = obstore.get(self._backend.reader(), key)
+            body = result.bytes().to_bytes()
+            return body, info_of(result.meta).etag, result.meta["size"]
+
+    def _look_again(self, key: str) -> ObjectInfo | None:
+        """Look with a GET: answers to HEAD have no body, and so no reason for a failure."""
+        try:
+            found = info_of(obstore.get(self._backend.reader(), key).meta)
+        except FileNotFoundError as error:
+            if s3_code(error) == "NoSuchBucket":
+                raise
+            found = None
+        self._bucket_is_there = True
+        return found
+
+    def _attributes(self, key: str) -> "Attributes | None":
+        kind, encoding = mimetypes.guess_type(key)
+        return {"Content-Type": kind} if self.is_s3 and kind and not encoding else None
+
+    def _taken(self, key: str) -> AlreadyExistsError:
+        return AlreadyExistsError(
+            f"{self.uri}/{key}: is there already and was left alone; delete it, or choose another "
+            "URI"
+        )
+
+    @contextmanager
+    def _explained(self, action: Action, key: str) -> Iterator[None]:
+        try:
+            yield
+        except STORE_ERRORS as error:
+            raise self._backend.explain(error, action, key) from error
+
+    def _check(self, key: str, action: Action) -> None:
+        if problem := key_problem(key, is_s3=self.is_s3):
+            raise StorageError(f"can't {action} {self.uri}/{key!r}: {problem}; rename it")
+
+
+def _md5(body: bytes) -> str:
+    return hashlib.md5(body, usedforsecurity=False).hexdigest()

@@ -1,0 +1,484 @@
+"""Each way an S3 can fail, said by a server that does it over HTTP: what we do, what we say."""
+
+import hashlib
+import os
+import re
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from mrigan.errors import AlreadyExistsError, StorageError
+from mrigan.storage.store import StoreOptions, open_store
+
+IMPATIENT = StoreOptions(max_retries=0, request_timeout_seconds=5)
+PATIENT = StoreOptions(max_retries=3, request_timeout_seconds=5)
+MODIFIED = "Wed, 21 Oct 2026 07:28:00 GMT"
+
+
+class ScriptedS3:
+    """Answers each request by ``answer(request)``: a status, headers and a body.
+
+    A body shorter than its Content-Length is cut off there, and the connection closed.
+    """
+
+    def __init__(self, answer):
+        self.requests = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1
+
+            def log_message(self, *_):
+                pass
+
+            def handle_any(self):
+                self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                outer.requests.append(self)
+                status, headers, body = answer(self)
+                self.send_response(status)
+                headers = {"Content-Length": str(len(body)), "Last-Modified": MODIFIED} | headers
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+                    self.close_connection = len(body) < int(headers["Content-Length"])
+
+        for verb in ("GET", "HEAD", "PUT", "DELETE", "POST"):
+            setattr(Handler, f"do_{verb}", Handler.handle_any)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def stop(self):
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Start a scripted S3 and point the environment to it."""
+    running = []
+
+    def start(answer):
+        running.append(ScriptedS3(answer))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", running[-1].url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+def refusal(status, code, message="because", more=""):
+    body = f"<?xml version='1.0'?>\n<Error><Code>{code}</Code>\n<Message>{message}</Message>{more}"
+    return status, {"Content-Type": "application/xml"}, f"{body}<RequestId>1</RequestId></Error>"
+
+
+def answer_always(status, code, message="because", more="", headers=None):
+    def answer(request):
+        _, own, body = refusal(status, code, message, more)
+        return status, own | (headers or {}), b"" if request.command == "HEAD" else body.encode()
+
+    return answer
+
+
+def found(body, **headers):
+    return 200, {"ETag": f'"{hashlib.md5(body).hexdigest()}"'} | headers, body
+
+
+OPERATIONS = {
+    "list": lambda store: store.list(),
+    "look at": lambda store: store.head("k.png"),
+    "read": lambda store: store.get("k.png"),
+    "write": lambda store: store.put("k.png", b"x"),
+    "delete": lambda store: store.delete("k.png"),
+}
+REFUSALS = {
+    "NoSuchBucket": (404, {}, r"bucket bkt does not exist at http://\S+; create it"),
+    "AccessDenied": (403, {}, r"access denied.*; allow s3:\w+"),
+    "InvalidAccessKeyId": (403, {}, r"access key is not known.*check AWS_ACCESS_KEY_ID"),
+    "SignatureDoesNotMatch": (403, {}, r"signature is not accepted.*AWS_SECRET_ACCESS_KEY"),
+    "ExpiredToken": (400, {}, r"credentials have expired; renew"),
+    "RequestTimeTooSkewed": (403, {}, r"clock is more than 15 minutes off; set it"),
+    "AuthorizationHeaderMalformed": (
+        400,
+        {"more": "<Region>eu-west-3</Region>"},
+        r"bucket is in eu-west-3, but the request was for us-east-1; set AWS_REGION=eu-west-3",
+    ),
+    "PermanentRedirect": (
+        301,
+        {"headers": {"x-amz-bucket-region": "eu-west-3"}},
+        r"bucket is in eu-west-3, but the request was for us-east-1; set AWS_REGION=eu-west-3",
+    ),
+    "KMS.DisabledException": (
+        400,
+        {"message": "arn:key/1 is disabled"},
+        r"KMS key can't be used \(arn:key/1 is disabled\); allow kms:",
+    ),
+    "SomethingNew": (400, {"message": "A {new}\n one."}, r"SomethingNew: A \{new\} one"),
+}
+
+
+@pytest.mark.parametrize("code", REFUSALS)
+def test_a_refusal_is_one_line_that_says_what_where_and_what_to_do(serve, code):
+    status, details, expected = REFUSALS[code]
+    serve(answer_always(status, code, **details))
+    store = open_store("s3://bkt/some/run", IMPATIENT)
+    for name, operation in OPERATIONS.items():
+        with pytest.raises(StorageError) as caught:
+            operation(store)
+        line = str(caught.value)
+        assert re.search(expected, line), line
+        assert line.startswith(f"can't {name} s3://bkt/some/run")
+        assert "\n" not in line
+        assert "<" not in line
+        assert "secret" not in line.replace("AWS_SECRET_ACCESS_KEY", "")
+
+
+def test_what_s3_says_about_a_denial_is_passed_on(serve):
+    said = "User: arn:aws:iam::1:user/a is not authorized to perform: s3:GetObject"
+    serve(answer_always(403, "AccessDenied", said))
+    with pytest.raises(StorageError, match=re.escape(said)):
+        open_store("s3://bkt", IMPATIENT).get("k")
+
+
+def test_a_missing_bucket_is_told_from_a_missing_object(bucket):
+    with pytest.raises(StorageError, match=r"bucket nobody-made-it does not exist"):
+        open_store("s3://nobody-made-it/run").head("k")
+    assert open_store(f"{bucket}/run").head("k") is None
+
+
+def test_a_store_that_is_busy_for_a_moment_is_asked_again(serve):
+    def answer(_):
+        if len(server.requests) <= 2:
+            return answer_always(503, "SlowDown")(server.requests[-1])
+        return found(b"at last")
+
+    server = serve(answer)
+    assert open_store("s3://bkt", PATIENT).get("k") == b"at last"
+    assert len(server.requests) == 3
+
+
+def test_a_store_that_stays_busy_is_given_up(serve):
+    server = serve(answer_always(503, "SlowDown"))
+    with pytest.raises(StorageError, match=r"keeps answering SlowDown; try again later"):
+        open_store("s3://bkt", StoreOptions(max_retries=1)).get("k")
+    assert len(server.requests) == 2
+
+
+def cutting(body, etag, pieces):
+    """Send at most ``pieces`` bytes of what is asked for, then cut the connection."""
+
+    def answer(request):
+        start = int(re.search(r"\d+", request.headers.get("Range", "0"))[0])
+        rest = body[start:]
+        headers = {"Content-Length": str(len(rest)), "ETag": etag}
+        if "Range" in request.headers:
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        return 206 if start else 200, headers, rest[:pieces]
+
+    return answer
+
+
+def test_a_body_that_is_cut_is_continued(serve, tmp_path):
+    body = os.urandom(250_000)
+    server = serve(cutting(body, f'"{hashlib.md5(body).hexdigest()}"', 100_000))
+    store = open_store("s3://bkt", PATIENT)
+    assert store.get("k") == body
+    assert len(server.requests) == 3
+    store.download("k", tmp_path / "k")
+    assert (tmp_path / "k").read_bytes() == body
+
+
+def test_a_download_goes_on_as_long_as_each_attempt_brings_something(serve, tmp_path):
+    body = os.urandom(20 * 2**20)
+    serve(cutting(body, '"x-2"', 6 * 2**20))
+    counted = []
+    store = open_store("s3://bkt", IMPATIENT)
+    with pytest.raises(StorageError, match=r"connection to http://.* broke"):
+        store.get("k")
+    store.download("k", tmp_path / "k", on_bytes=counted.append)
+    assert (tmp_path / "k").read_bytes() == body
+    assert sum(counted) == len(body)
+
+
+def test_a_download_that_gets_nowhere_ends_and_keeps_what_it_has(serve, tmp_path):
+    body = os.urandom(9 * 2**20)
+
+    def answer(request):
+        if "Range" in request.headers:
+            return 206, {"Content-Length": "1000", "ETag": '"x-2"'}, b""
+        return cutting(body, '"x-2"', 5 * 2**20)(request)
+
+    serve(answer)
+    with pytest.raises(StorageError, match="can't read s3://bkt/k"):
+        open_store("s3://bkt", IMPATIENT).download("k", tmp_path / "k")
+    assert (tmp_path / "k.part").stat().st_size >= 4 * 2**20
+    assert not (tmp_path / "k").exists()
+
+
+def test_a_store_that_knows_no_ranges_sends_it_all_again(serve, tmp_path):
+    body = os.urandom(3000)
+    etag = hashlib.md5(body).hexdigest()
+    serve(lambda _: found(body))
+    (tmp_path / "k.part").write_bytes(b"?" * 1000)
+    (tmp_path / "k.part.etag").write_text(etag)
+    open_store("s3://bkt", IMPATIENT).download("k", tmp_path / "k")
+    assert (tmp_path / "k").read_bytes() == body
+
+
+def damage(body, flip):
+    return bytes([body[0] ^ flip]) + body[1:]
+
+
+def test_a_damaged_body_of_the_right_length_is_fetched_again(serve, tmp_path):
+    body = b"the true bytes"
+    etag = {"ETag": f'"{hashlib.md5(body).hexdigest()}"'}
+
+    def answer(request):
+        sent = body if request.command == "HEAD" else damage(body, len(server.requests) % 2)
+        return 200, etag, sent
+
+    server = serve(answer)
+    store = open_store("s3://bkt", PATIENT)
+    assert store.get("k") == body
+    assert len(server.requests) == 2
+    store.download("k", tmp_path / "k")
+    assert (tmp_path / "k").read_bytes() == body
+
+
+@pytest.mark.parametrize("way", ["get", "download"])
+def test_a_body_that_is_damaged_every_time_is_an_error_and_no_file(serve, tmp_path, way):
+    etag = {"ETag": f'"{hashlib.md5(b"true").hexdigest()}"'}
+    server = serve(lambda _: (200, etag, b"%04d" % len(server.requests)))
+    store = open_store("s3://bkt", PATIENT)
+    with pytest.raises(StorageError, match=r"s3://bkt/k: corrupt in transit"):
+        store.get("k") if way == "get" else store.download("k", tmp_path / "k")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_same_bytes_twice_show_that_the_etag_is_no_md5(serve, caplog):
+    server = serve(lambda request: found(request.path.encode(), ETag=f'"{"0" * 32}"'))
+    store = open_store("s3://bkt", PATIENT)
+    with caplog.at_level("INFO", logger="mrigan"):
+        for number in range(6):
+            assert store.get(f"k{number}") == f"/bkt/k{number}".encode()
+    # Three objects twice, then it is known.
+    assert len(server.requests) == 3 * 2 + 3
+    assert [record.message for record in caplog.records] == ["md5_unchecked"]
+
+
+def test_one_etag_that_is_an_md5_keeps_the_others_checked(serve):
+    true = f'"{hashlib.md5(b"true").hexdigest()}"'
+    server = serve(lambda r: found(b"true") if "good" in r.path else (200, {"ETag": true}, b"bad"))
+    store = open_store("s3://bkt", PATIENT)
+    store.get("good")
+    for number in range(5):
+        store.get(f"kms-{number}")
+    assert len(server.requests) == 1 + 2 * 5
+
+
+def test_the_etag_of_an_object_in_parts_is_not_taken_for_an_md5(serve):
+    server = serve(lambda _: found(b"bytes", ETag=f'"{"0" * 32}-2"'))
+    assert open_store("s3://bkt").get("k") == b"bytes"
+    assert len(server.requests) == 1
+
+
+@pytest.fixture
+def overwriting(serve):
+    """An S3 that ignores If-None-Match, as rclone's and s3rver do."""
+    objects = {}
+
+    def answer(request):
+        key = urlsplit(request.path).path
+        if request.command == "PUT":
+            objects[key] = request.body
+            return found(b"")
+        if request.command == "DELETE":
+            objects.pop(key, None)
+            return 204, {}, b""
+        return found(objects[key]) if key in objects else answer_always(404, "NoSuchKey")(request)
+
+    serve(answer)
+    return objects
+
+
+def test_a_store_that_ignores_if_none_match_is_found_out(overwriting):
+    store = open_store("s3://bkt/run", IMPATIENT)
+    assert store.honours_create() is False
+    assert overwriting == {}
+
+
+def test_create_looks_first_where_the_store_would_overwrite(overwriting):
+    store = open_store("s3://bkt/run", IMPATIENT)
+    store.put("k", b"one", create=True)
+    with pytest.raises(AlreadyExistsError):
+        store.put("k", b"two", create=True)
+    assert overwriting == {"/bkt/run/k": b"one"}
+
+
+def test_a_store_that_lacks_conditional_writes_is_written_to_without(serve):
+    def answer(request):
+        if "If-None-Match" in request.headers:
+            return answer_always(501, "NotImplemented")(request)
+        if request.command in ("GET", "HEAD"):
+            return answer_always(404, "NoSuchKey")(request)
+        return found(b"")
+
+    serve(answer)
+    store = open_store("s3://bkt/run", IMPATIENT)
+    store.put("k", b"one", create=True)
+    assert store.honours_create() is False
+
+
+def test_a_probe_that_may_not_write_says_so(serve):
+    serve(answer_always(403, "AccessDenied"))
+    with pytest.raises(StorageError, match=r"can't write .*allow s3:PutObject"):
+        open_store("s3://bkt/run", IMPATIENT).honours_create()
+
+
+def conditional(objects, fail_after_writing):
+    """An S3 that honours If-None-Match, and calls some writes failed that took place."""
+
+    def answer(request):
+        key = request.path
+        if request.command != "PUT":
+            return found(objects.get(key, b""))
+        if key in objects and "If-None-Match" in request.headers:
+            return answer_always(412, "PreconditionFailed")(request)
+        objects[key] = request.body
+        if fail_after_writing(key):
+            return answer_always(500, "InternalError")(request)
+        return found(b"")
+
+    return answer
+
+
+def test_a_create_that_failed_only_seemingly_is_a_success(serve):
+    objects = {}
+    serve(conditional(objects, lambda key: key.endswith("/k")))
+    open_store("s3://bkt", PATIENT).put("k", b"ours", create=True)
+    assert objects["/bkt/k"] == b"ours"
+
+
+def test_a_create_after_a_failure_still_finds_another_writer_s_bytes(serve):
+    objects = {}
+
+    def another_writes(key):
+        if key.endswith("/k"):
+            objects[key] = b"theirs"
+        return key.endswith("/k")
+
+    serve(conditional(objects, another_writes))
+    with pytest.raises(AlreadyExistsError):
+        open_store("s3://bkt", PATIENT).put("k", b"ours", create=True)
+    assert objects["/bkt/k"] == b"theirs"
+
+
+def test_a_conflict_of_two_creates_is_tried_again(serve):
+    objects = {}
+    conflicts = iter([True])
+
+    def answer(request):
+        if request.path == "/bkt/k" and next(conflicts, False):
+            return answer_always(409, "ConditionalRequestConflict")(request)
+        return conditional(objects, lambda _: False)(request)
+
+    serve(answer)
+    open_store("s3://bkt", PATIENT).put("k", b"ours", create=True)
+    assert objects["/bkt/k"] == b"ours"
+
+
+def test_encryption_is_asked_for_on_every_kind_of_write(serve):
+    server = serve(lambda _: found(b"<InitiateMultipartUploadResult><UploadId>1</UploadId></I>"))
+    options = StoreOptions(sse="aws:kms", sse_kms_key_id="key-1", max_retries=0)
+    open_store("s3://bkt", options).put("k", b"x")
+    [write] = server.requests
+    assert write.headers["x-amz-server-side-encryption"] == "aws:kms"
+    assert write.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
+
+
+def test_what_is_written_is_signed_with_its_bytes(serve):
+    server = serve(lambda _: found(b""))
+    open_store("s3://bkt", IMPATIENT).put("a picture.png", b"bytes")
+    [write] = server.requests
+    assert write.headers["x-amz-content-sha256"] == hashlib.sha256(b"bytes").hexdigest()
+    assert write.headers["Content-Type"] == "image/png"
+
+
+def list_page(keys, token=""):
+    rows = "".join(
+        f"<Contents><Key>{key}</Key><Size>3</Size><ETag>&quot;{'0' * 32}&quot;</ETag>"
+        "<LastModified>2026-10-21T07:28:00.000Z</LastModified></Contents>"
+        for key in keys
+    )
+    more = f"<NextContinuationToken>{token}</NextContinuationToken>" if token else ""
+    body = (
+        f"<?xml version='1.0'?><ListBucketResult><Name>bkt</Name><Prefix>run/</Prefix>"
+        f"<KeyCount>{len(keys)}</KeyCount><IsTruncated>{str(bool(token)).lower()}</IsTruncated>"
+        f"{more}{rows}</ListBucketResult>"
+    )
+    return 200, {"Content-Type": "application/xml"}, body.encode()
+
+
+def test_a_listing_follows_its_pages_and_is_sorted(serve):
+    def answer(request):
+        query = parse_qs(urlsplit(request.path).query)
+        assert query["prefix"] == ["run/"]
+        first = "continuation-token" not in query
+        return list_page(["run/b", "run/é"], "next") if first else list_page(["run/a", "run/z"])
+
+    serve(answer)
+    keys = [info.key for info in open_store("s3://bkt/run", IMPATIENT).list()]
+    assert keys == ["a", "b", "z", "é"]
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_an_endpoint_that_is_not_there_is_named(serve, monkeypatch, retries):
+    serve(lambda _: found(b""))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    store = open_store("s3://bkt/run", StoreOptions(max_retries=retries))
+    for operation in OPERATIONS.values():
+        with pytest.raises(StorageError, match=rf":{port} refuses connections; start it"):
+            operation(store)
+
+
+def test_a_host_that_nobody_knows_is_named(serve, monkeypatch):
+    serve(lambda _: found(b""))
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://nobody.invalid:9")
+    with pytest.raises(StorageError, match=r"host of http://nobody.invalid:9 is not known"):
+        open_store("s3://bkt/run", IMPATIENT).get("k")
+
+
+def test_silence_ends_in_time(serve):
+    silence = threading.Event()
+    serve(lambda _: silence.wait(10) and found(b""))
+    store = open_store("s3://bkt/run", StoreOptions(max_retries=0, request_timeout_seconds=0.2))
+    try:
+        with pytest.raises(StorageError, match=r"does not answer in time; check the network"):
+            store.get("k")
+    finally:
+        silence.set()
+
+
+def test_sixty_four_threads_share_what_is_learnt_about_etags(serve):
+    server = serve(lambda request: found(request.path.encode(), ETag=f'"{"0" * 32}"'))
+    store = open_store("s3://bkt", PATIENT)
+    with ThreadPoolExecutor(64) as pool:
+        bodies = list(pool.map(store.get, [f"k{number}" for number in range(200)]))
+    assert bodies == [f"/bkt/k{number}".encode() for number in range(200)]
+    assert len(server.requests) < 400
