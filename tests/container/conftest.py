@@ -50,7 +50,8 @@ def pytest_runtest_makereport(item):
 
 def events_in(text, event):
     """The JSON lines of one kind in what a job printed."""
-    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    plain = (line.removeprefix("\x1b[2K") for line in text.splitlines())  # compose's own
+    lines = [json.loads(line) for line in plain if line.startswith("{")]
     return [line for line in lines if line["event"] == event]
 
 

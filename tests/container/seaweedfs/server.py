@@ -5,7 +5,6 @@ Takes ``mini`` and its options and ignores them. Objects live in memory, while i
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,8 +14,8 @@ from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import run_simple
 
 PORT = 8333
-# Longer than the seeding job takes to start: it must meet a server without its bucket.
-BUCKET_DELAY_SECONDS = float(os.environ.get("BUCKET_DELAY_SECONDS", "8"))
+# Longer than the seeding job takes to start: who trusts /healthz meets a server without its bucket.
+BUCKET_DELAY_SECONDS = 8.0
 
 StartResponse = Callable[..., Any]
 
@@ -27,23 +26,20 @@ def make_bucket() -> None:
     client.create_bucket(Bucket=os.environ["S3_BUCKET"])
 
 
-class HealthFirst:
-    """Answers /healthz itself, and starts the bucket's clock at the first such question."""
+class HealthyAtOnce:
+    """Moto's S3 with /healthz in front of it."""
 
     def __init__(self) -> None:
         self.s3 = DomainDispatcherApplication(create_backend_app)
-        self.bucket = threading.Timer(BUCKET_DELAY_SECONDS, make_bucket)
-        self.asked = threading.Lock()
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         if environ["PATH_INFO"] != "/healthz":
             return self.s3(environ, start_response)
-        if self.asked.acquire(blocking=False):
-            self.bucket.start()
         start_response("200 OK", [("Content-Length", "0")])
         return []
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as PID 1 it would ignore it
-    run_simple("0.0.0.0", PORT, HealthFirst(), threaded=True)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # as PID 1 it would ignore it
+    threading.Timer(BUCKET_DELAY_SECONDS, make_bucket).start()
+    run_simple("0.0.0.0", PORT, HealthyAtOnce(), threaded=True)
