@@ -1,0 +1,201 @@
+"""``mrigan fetch``: a run's artifacts on this machine, each verified before it gets its name.
+
+Running it again brings what is new or was cut off. Nothing that is whole here is replaced by
+something that is not, and nothing here is deleted.
+"""
+
+import logging
+import shutil
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.filesize import decimal
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from mrigan.errors import StorageError
+from mrigan.jobs.fetch_item import Outcome, bring
+from mrigan.jobs.fetch_plan import Item, Plan, parse_parts, plan_fetch
+from mrigan.storage.store import Store, StoreOptions, open_store
+
+__all__ = ["FetchSummary", "fetch", "parse_parts"]
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE = 8
+_SHOWN = 5
+_TICK_SECONDS = 0.2
+
+
+class _Stopped(Exception):  # noqa: N818  # no error: someone asked for it
+    """A transfer was asked to end; its ``.part`` is continued next time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchSummary:
+    """What a fetch has done.
+
+    Attributes:
+        fetched_files: Brought or completed by this call.
+        fetched_bytes: In those files.
+        kept_files: Here already, and whole.
+        skipped: Keys that are incomplete in the run, or were removed from it meanwhile.
+        interrupted: Whether it was asked to stop before the end.
+        seconds: It took.
+    """
+
+    fetched_files: int
+    fetched_bytes: int
+    kept_files: int
+    skipped: tuple[str, ...]
+    interrupted: bool
+    seconds: float
+
+
+def fetch(
+    uri: str,
+    folder: Path,
+    only: frozenset[str] = frozenset(),
+    options: StoreOptions | None = None,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> FetchSummary:
+    """Bring the run at ``uri`` to ``folder``.
+
+    Args:
+        uri: A run's OUTPUT_URI.
+        folder: Made if it isn't there.
+        only: Among ``fetch_plan.PARTS``; empty for everything. The small files at the run's root
+            come along always.
+        options: For the store.
+        should_stop: Asked five times a second; what is under way is continued by the next call.
+
+    Raises:
+        StorageError: No run there, no space here, or files that could not be brought or verified.
+    """
+    started = time.monotonic()
+    store = open_store(uri, options)
+    folder = folder.expanduser().absolute()
+    if not store.is_s3 and folder.resolve() == Path(store.uri).resolve():
+        raise StorageError(f"{folder}: the run is in this very folder; choose another")
+    plan = plan_fetch(store, only)
+    _check_space(plan, folder)
+    with _progress(plan.size_bytes) as advance:
+        outcomes, failures, interrupted = _bring_all(store, plan, folder, advance, should_stop)
+    if failures:
+        raise _failed(failures, folder)
+    files: Counter[Outcome] = Counter()
+    for item, outcome in outcomes.items():
+        files[outcome] += item.files
+    fetched = [item.info.size_bytes for item, outcome in outcomes.items() if outcome == "fetched"]
+    gone = tuple(item.info.key for item, outcome in outcomes.items() if outcome == "gone")
+    summary = FetchSummary(
+        fetched_files=files["fetched"],
+        fetched_bytes=sum(fetched),
+        kept_files=files["kept"],
+        skipped=plan.skipped + gone,
+        interrupted=interrupted,
+        seconds=time.monotonic() - started,
+    )
+    _report(summary, store, folder)
+    return summary
+
+
+def _bring_all(
+    store: Store,
+    plan: Plan,
+    folder: Path,
+    advance: Callable[[int], None],
+    should_stop: Callable[[], bool],
+) -> tuple[dict[Item, Outcome], dict[str, StorageError], bool]:
+    """Return what became of each item, what failed by key, and whether we were stopped."""
+    stopping = threading.Event()
+
+    def count(received: int) -> None:
+        if stopping.is_set() and received > 0:
+            raise _Stopped
+        advance(received)
+
+    outcomes: dict[Item, Outcome] = {}
+    failures: dict[str, StorageError] = {}
+    pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch")
+    try:
+        todo = {pool.submit(bring, store, item, folder, count): item for item in plan.items}
+        pending: set[Future[Outcome]] = set(todo)
+        while pending and not should_stop():
+            done, pending = wait(pending, _TICK_SECONDS, FIRST_COMPLETED)
+            for future in done:
+                item = todo[future]
+                try:
+                    outcomes[item] = future.result()
+                except StorageError as error:
+                    failures[item.info.key] = error
+        return outcomes, failures, bool(pending)
+    finally:
+        stopping.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _check_space(plan: Plan, folder: Path) -> None:
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    here = sum(_size(folder / item.info.key) for item in plan.items)
+    needed, free = plan.size_bytes - here, shutil.disk_usage(there).free
+    if needed > free:
+        raise StorageError(
+            f"{folder}: {decimal(needed)} are needed and {decimal(free)} are free; free some, or "
+            "bring less with --only"
+        )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+@contextmanager
+def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal, nothing elsewhere; what is yielded takes further bytes."""
+    columns = (
+        TextColumn("fetching"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task("", total=total_bytes)
+        yield lambda received: progress.advance(task, received)
+
+
+def _failed(failures: dict[str, StorageError], folder: Path) -> StorageError:
+    first = "; ".join(str(error) for error in list(failures.values())[:_SHOWN])
+    more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
+    return StorageError(
+        f"{len(failures)} files were not brought to {folder}: {first}{more}; what is whole was "
+        "kept: run the command again for the rest"
+    )
+
+
+def _report(summary: FetchSummary, store: Store, folder: Path) -> None:
+    facts = {
+        "uri": store.uri,
+        "folder": str(folder),
+        "files": summary.fetched_files,
+        "size": decimal(summary.fetched_bytes),
+        "already_here": summary.kept_files,
+        "skipped": len(summary.skipped),
+        "seconds": round(summary.seconds, 1),
+    }
+    log.info("fetch_interrupted" if summary.interrupted else "fetched", extra=facts)

@@ -1,0 +1,156 @@
+"""Which of a run's objects to bring, and what their bytes must be.
+
+Tensors travel with the JSON that vouches for them (``checkpoints/N.json``, ``model/config.json``):
+the JSON is written last here too, so that its presence means complete on this side as well.
+"""
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mrigan.artifacts import run_tree
+from mrigan.errors import SettingsError, StorageError
+from mrigan.storage.store import ObjectInfo, Store
+
+log = logging.getLogger(__name__)
+
+PARTS = ("samples", "plots", "model", "checkpoints")
+_ALWAYS = {run_tree.STATUS, run_tree.SETTINGS, run_tree.METRICS, run_tree.REPORT}
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Record:
+    """The JSON that vouches for an object; ``sha256`` is what it says."""
+
+    key: str
+    body: bytes
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """One object to bring, and its record, which is then written beside it."""
+
+    info: ObjectInfo
+    record: Record | None = None
+
+    @property
+    def sha256(self) -> str:
+        """What the bytes must have, "" if only the store vouches for them."""
+        return self.record.sha256 if self.record else ""
+
+    @property
+    def files(self) -> int:
+        """How many files come of it."""
+        return 2 if self.record else 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to bring, and what is there but incomplete, by key."""
+
+    items: tuple[Item, ...]
+    skipped: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all items, their records aside."""
+        return sum(item.info.size_bytes for item in self.items)
+
+
+def parse_parts(text: str) -> frozenset[str]:
+    """Read ``samples,model``; "" is empty and means everything.
+
+    Raises:
+        SettingsError: A name that is no part of a run.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in PARTS]:
+        raise SettingsError(
+            f"--only: {', '.join(unknown)} is no part of a run; choose among {','.join(PARTS)}"
+        )
+    return frozenset(names)
+
+
+def plan_fetch(store: Store, only: frozenset[str]) -> Plan:
+    """List the run and choose; ``only`` is empty for everything.
+
+    Raises:
+        StorageError: There is no run.
+    """
+    found = store.list()
+    if all(info.key != run_tree.STATUS for info in found):
+        raise _no_run(store, found)
+    wanted = {info.key: info for info in found if _is_wanted(info.key, only)}
+    pairs = [(key, _record_key(key)) for key in wanted if _record_key(key)]
+    items, skipped = [], []
+    for key, record_key in pairs:
+        info = wanted.pop(key)
+        record = read_record(store, record_key) if wanted.pop(record_key, None) else None
+        if record:
+            items.append(Item(info, record))
+        else:
+            skipped.append(key)
+            log.warning("skipped", extra={"key": key, "reason": f"no sha256 in {record_key}"})
+    for key in [key for key in wanted if _vouches(key)]:
+        skipped.append(key)
+        del wanted[key]
+        log.warning("skipped", extra={"key": key, "reason": "what it vouches for is missing"})
+    items += [Item(info) for info in wanted.values()]
+    return Plan(tuple(items), tuple(skipped))
+
+
+def read_record(store: Store, key: str) -> Record | None:
+    """Return the record as it is now; None if it is gone or says nothing."""
+    if store.head(key) is None:
+        return None
+    body = store.get(key)
+    try:
+        facts = json.loads(body)
+    except ValueError:
+        return None
+    sha256 = facts.get("sha256") if isinstance(facts, dict) else None
+    return Record(key, body, sha256) if isinstance(sha256, str) and sha256 else None
+
+
+def _is_wanted(key: str, only: frozenset[str]) -> bool:
+    top, slash, name = key.partition("/")
+    if not slash:
+        return key in _ALWAYS or (not only and not key.startswith("."))
+    return bool(name) and not key.endswith("/") and (not only or top in only)
+
+
+def _record_key(key: str) -> str:
+    """The key of what vouches for ``key``; "" if only the store does."""
+    if key == run_tree.GENERATOR:
+        return run_tree.GENERATOR_CONFIG
+    if key.startswith("checkpoints/") and key.endswith(".pt"):
+        return f"{key.removesuffix('.pt')}.json"
+    return ""
+
+
+def _vouches(key: str) -> bool:
+    return key == run_tree.GENERATOR_CONFIG or (
+        key.startswith("checkpoints/") and key.endswith(".json")
+    )
+
+
+def _no_run(store: Store, found: Sequence[ObjectInfo]) -> StorageError:
+    suffix = f"/{run_tree.STATUS}"
+    runs = [info.key.removesuffix(suffix) for info in found if info.key.endswith(suffix)]
+    if runs:
+        rest = f"there are runs below it: {_some(runs)}; name one of them"
+    elif found:
+        keys = _some(info.key for info in found)
+        rest = f"there is: {keys}; name the OUTPUT_URI of a training"
+    else:
+        rest = "there is nothing; name the OUTPUT_URI of a training"
+    return StorageError(f"{store.uri} holds no run (no {run_tree.STATUS}): {rest}")
+
+
+def _some(keys: Iterable[str]) -> str:
+    names = list(keys)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
