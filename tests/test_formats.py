@@ -197,6 +197,20 @@ def test_pixels_that_are_not_finite_become_background():
     assert got.max() == 255
 
 
+def test_any_bits_may_stand_in_a_float():
+    pixels = ramp(1.0, np.float32, 20, 20)
+    pixels.view(np.uint32)[3, 3] = 0x7F800001  # a signalling NaN: NumPy remarks on converting it
+    assert decode(tiff(pixels, sample_format=3), 20, 20)[3, 3] == 0
+
+
+def test_what_is_transparent_in_a_deep_picture_is_black():
+    pixels = ramp(4095, np.uint16, 20, 20)
+    hidden = int(pixels[11, 7])
+    got = decode(png(pixels, 0, extra=trns(hidden)), 20, 20)
+    assert got[11, 7] == 0
+    assert got[11, 6] > 100
+
+
 WHITE_ON_NOTHING = {
     "RGBA": lambda: saved(Image.new("RGBA", (16, 16), (255, 255, 255, 0)), "PNG"),
     "LA": lambda: saved(Image.new("LA", (16, 16), (255, 0)), "PNG"),

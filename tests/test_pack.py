@@ -308,6 +308,33 @@ def test_an_interrupted_pull_goes_on_where_it_was(opened, shelf):
     np.testing.assert_array_equal(pack.images, expected_of(shelf))
 
 
+def test_a_pull_stopped_after_its_last_read_reads_nothing_again(opened, shelf):
+    write(shelf, "a/0.csv", b"not a slice, so there is a gap to close\n")
+    counts = []
+    with pytest.raises(PullInterrupted):
+        opened(
+            on_progress=lambda *count: counts.append(count),
+            should_stop=lambda: counts[-1] == (24, 24),
+        )
+    pack, reads = opened()
+    assert reads == []
+    (shelf / "a/0.csv").unlink()
+    np.testing.assert_array_equal(pack.images, expected_of(shelf))
+
+
+def test_a_pull_that_never_ends_removes_what_killed_ones_left(opened, tmp_path):
+    stopping = {"seconds": 0.06, "concurrency": 2, "should_stop": lambda: True}
+    with pytest.raises(PullInterrupted):
+        opened(**stopping)
+    rows = cache_file(tmp_path, "rows-*.u8")
+    left = [rows.with_name(f"rows-00000000000f.u8{end}") for end in ("", ".manifest.tmp")]
+    for path in left:
+        path.write_bytes(b"half")
+    with pytest.raises(PullInterrupted):
+        opened(**stopping)
+    assert not any(path.exists() for path in left)
+
+
 def test_progress_goes_up_to_the_number_of_reads(opened):
     seen = []
     opened(seconds=0.06, concurrency=3, on_progress=lambda *counts: seen.append(counts))
