@@ -1,8 +1,12 @@
-# `make train` and `make test` set up whatever they need. Settings are passed on by their names:
-#   make train INPUT_URI=~/slices OUTPUT_URI=runs/mine EPOCHS=500
+# `make train` and `make test` set up whatever they need. Without settings, train is a demo of some
+# minutes; with any, those are passed on and the others keep the defaults of a real run:
+#   make train INPUT_URI=~/slices OUTPUT_URI=runs/mine EPOCHS=300
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+GIVEN := $(filter-out PYTHON=%,$(MAKEOVERRIDES))
+DEMO := IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=24 BATCH_SIZE=16 ACCUMULATION_STEPS=1
+SETTINGS = $(foreach setting,$(or $(GIVEN),$(DEMO)),MRIGAN_$(setting))
 
 .PHONY: setup train test check fix image up lock
 .DELETE_ON_ERROR:
@@ -16,6 +20,9 @@ $(READY): requirements-dev.txt pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
+train: $(READY)
+	env $(SETTINGS) $(BIN)/mrigan train
+
 check: $(READY)
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/hadolint Dockerfile
 
@@ -23,7 +30,7 @@ test: check
 	$(BIN)/pytest
 
 fix: $(READY)
-	$(BIN)/ruff check --fix && $(BIN)/ruff format
+	$(BIN)/python docs/readme.py && $(BIN)/ruff check --fix && $(BIN)/ruff format
 
 image:
 	docker compose build train
