@@ -4,9 +4,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
-GIVEN := $(filter-out PYTHON=%,$(MAKEOVERRIDES))
+empty :=
+space := $(empty) $(empty)
+# make escapes a space within a value; hide it while the settings are taken one by one
+GIVEN := $(filter-out PYTHON=%,$(subst \$(space),%20,$(MAKEOVERRIDES)))
 DEMO := IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=24 BATCH_SIZE=16 ACCUMULATION_STEPS=1
-SETTINGS = $(foreach setting,$(or $(GIVEN),$(DEMO)),MRIGAN_$(setting))
+SETTINGS = $(subst %20,\$(space),$(foreach setting,$(or $(GIVEN),$(DEMO)),MRIGAN_$(setting)))
 
 .PHONY: setup train test check fix image up lock
 .DELETE_ON_ERROR:

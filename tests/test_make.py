@@ -1,6 +1,5 @@
 """The commands a newcomer types, really run."""
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -23,6 +22,7 @@ def test_settings_on_makes_command_line_reach_the_job_instead_of_the_demos():
     given = make("train", "INPUT_URI=s3://bucket/slices", "EPOCHS=300", dry=True)
     found = re.findall(r"MRIGAN_\S+", given)
     assert sorted(found) == ["MRIGAN_EPOCHS=300", "MRIGAN_INPUT_URI=s3://bucket/slices"]
+    assert r"MRIGAN_INPUT_URI=/my\ slices" in make("train", "INPUT_URI=/my slices", dry=True)
 
 
 def test_the_image_targets_are_what_the_container_tests_do():
@@ -45,7 +45,7 @@ def test_the_demo_itself_runs_to_its_end(tmp_path):
     folder = tmp_path / "checkout"
     folder.mkdir()
     for name in (".venv", "src", "pyproject.toml", "requirements-dev.txt", "Makefile"):
-        os.symlink(REPO / name, folder / name)
+        (folder / name).symlink_to(REPO / name)
     output = make("train", cwd=folder)
     epochs = int(re.search(r"EPOCHS=(\d+)", (REPO / "Makefile").read_text())[1])
     assert f"completed epochs={epochs}" in output

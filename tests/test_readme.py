@@ -1,4 +1,4 @@
-"""The README is true: its table is of today's settings, and every command in it is run somewhere."""
+"""The README is true: its table is current, and every command in it is run somewhere."""
 
 import re
 import runpy
