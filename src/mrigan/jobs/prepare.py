@@ -7,7 +7,7 @@ from typing import Any
 
 from mrigan.artifacts import run_tree
 from mrigan.data.manifest import encode_manifest
-from mrigan.data.pack import Pack, open_pack
+from mrigan.data.pack import Pack, RefusedError, open_pack
 from mrigan.data.source import open_source
 from mrigan.jobs.facts import machine, versions
 from mrigan.jobs.previous import Previous, check_same_slices
@@ -90,7 +90,11 @@ def prepare(
     started = now()
     allocator = allocator_in_force(hardware.device)
     log.info("machine", extra={**machine(hardware), "allocator": allocator})
-    pack = _pull(settings, on_progress, should_stop)
+    try:
+        pack = _pull(settings, on_progress, should_stop)
+    except RefusedError as error:
+        store.put(run_tree.MANIFEST, encode_manifest(error.manifest))  # its reasons, each
+        raise
     facts = {
         "settings": settings.model_dump(mode="json"),
         "identity": identity(settings),
