@@ -18,6 +18,7 @@ from mrigan.data.cores import usable_cores
 from mrigan.data.formats import Fit
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.source import Source
+from mrigan.runtime.host_memory import return_freed_memory
 from mrigan.storage.keys import ObjectInfo
 
 _TICK_SECONDS = 0.2
@@ -69,6 +70,7 @@ def pull(
     Raises:
         StorageError: An object could not be read; the others are not begun any more.
     """
+    return_freed_memory()
     todo = deque(wanted)
     pool = ThreadPoolExecutor(concurrency, thread_name_prefix="pull")
     pending: set[Future[None]] = set()
