@@ -255,8 +255,11 @@ def test_a_damaged_body_of_the_right_length_is_fetched_again(serve, tmp_path):
     store = open_store("s3://bkt", PATIENT)
     assert store.get("k") == body
     assert len(server.requests) == 2
-    store.download("k", tmp_path / "k")
+    counted = []
+    store.download("k", tmp_path / "k", on_bytes=counted.append)
     assert (tmp_path / "k").read_bytes() == body
+    assert -len(body) in counted
+    assert sum(counted) == len(body)
 
 
 @pytest.mark.parametrize("way", ["get", "download"])
@@ -341,6 +344,18 @@ def test_a_store_that_lacks_conditional_writes_is_written_to_without(serve):
     store = open_store("s3://bkt/run", IMPATIENT)
     store.put("k", b"one", create=True)
     assert store.honours_create() is False
+
+
+def test_a_store_that_is_busy_during_the_probe_is_not_taken_for_an_incapable_one(serve):
+    objects = {}
+
+    def answer(request):
+        if len(server.requests) in (1, 3):
+            return answer_always(503, "SlowDown")(request)
+        return conditional(objects, lambda _: False)(request)
+
+    server = serve(answer)
+    assert open_store("s3://bkt/run", PATIENT).honours_create() is True
 
 
 def test_a_probe_that_may_not_write_says_so(serve):

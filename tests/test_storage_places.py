@@ -125,6 +125,11 @@ def test_the_environment_names_the_endpoint(aws, variables, endpoint):
     assert reached()[0] == endpoint
 
 
+def test_an_endpoint_of_one_s_own_needs_no_region(aws):
+    aws(AWS_ENDPOINT_URL="http://own:1")
+    assert reached() == ("http://own:1", "us-east-1")
+
+
 def test_a_bucket_with_dots_is_reached_by_path_since_tls_would_fail_otherwise(aws):
     aws(AWS_REGION="eu-west-1")
     assert reached("a.b.c")[0] == "https://s3.eu-west-1.amazonaws.com"

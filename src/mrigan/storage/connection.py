@@ -125,7 +125,8 @@ class Connection:
     def find_region(self) -> str:
         """Ask S3 where the bucket is; "" if it won't say. It tells strangers, too."""
         try:
-            answer = self._client_at(_FIRST_REGION).head_bucket(Bucket=self._bucket)
+            client = self._client_at(_FIRST_REGION, attempts=2)
+            answer = client.head_bucket(Bucket=self._bucket)
         except ClientError as error:
             answer = error.response
         headers = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -150,8 +151,10 @@ class Connection:
             config["sse_kms_key_id"] = self._options.sse_kms_key_id
         return config
 
-    def _client_at(self, region: str, *, at_aws: bool = False) -> BaseClient:
-        attempts = self._options.max_retries + 1
+    def _client_at(
+        self, region: str, *, at_aws: bool = False, attempts: int | None = None
+    ) -> BaseClient:
+        attempts = attempts or self._options.max_retries + 1
         return self._session.client(
             "s3",
             region_name=region,

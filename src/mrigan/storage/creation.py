@@ -60,7 +60,7 @@ def create(
         time.sleep(random.uniform(0.5, 1.0) * min(0.1 * 2**attempt, _LONGEST_PAUSE_SECONDS))
 
 
-def refuses_second_write(store: "S3Store | LocalStore") -> bool:
+def refuses_second_write(store: "S3Store | LocalStore", *, retries: int) -> bool:
     """Create a scratch object twice and see; it is deleted again.
 
     Raises:
@@ -69,13 +69,15 @@ def refuses_second_write(store: "S3Store | LocalStore") -> bool:
     key = f"{SCRATCH}{uuid.uuid4().hex}"
     try:
         try:
-            obstore.put(store, key, b"1", mode="create")
-        except STORE_ERRORS:
+            create(store, key, b"1", retries=retries, is_ours=lambda: True)
+        except STORE_ERRORS as error:
+            if is_transient(error):
+                raise
             # Either the store lacks conditional writes, or we may not write: this one tells.
             obstore.put(store, key, b"1")
             return False
         try:
-            obstore.put(store, key, b"2", mode="create")
+            create(store, key, b"2", retries=retries, is_ours=lambda: False)
         except Taken:
             return True
         return False

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from obstore.store import LocalStore
@@ -14,6 +14,8 @@ from mrigan.storage.keys import STAGED, ObjectInfo
 from mrigan.storage.location import FolderLocation
 
 log = logging.getLogger(__name__)
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Folder:
@@ -59,8 +61,9 @@ class Folder:
             if not path.is_relative_to(self._path / prefix):
                 continue
             status = path.stat()
-            etag = f"{status.st_ino:x}-{status.st_mtime_ns // 1000:x}-{status.st_size:x}"
-            modified = datetime.fromtimestamp(status.st_mtime, UTC)
+            microseconds = status.st_mtime_ns // 1000
+            etag = f"{status.st_ino:x}-{microseconds:x}-{status.st_size:x}"
+            modified = _EPOCH + timedelta(microseconds=microseconds)
             key = path.relative_to(self._path).as_posix()
             found.append(ObjectInfo(key, status.st_size, etag, modified))
         return found

@@ -158,6 +158,9 @@ class Store:
     def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
         """Write an object in one step, replacing what is there.
 
+        More than 8 MiB go to S3 in parts; those of a write that was killed stay in the bucket,
+        unseen and paid for, until a lifecycle rule of the bucket's removes them.
+
         Args:
             key: Where to.
             data: The bytes, or a file of them.
@@ -195,8 +198,9 @@ class Store:
         """Whether ``put(create=True)`` is one step here: found out once, by trying it out."""
         with self._probing, self._explained("write", f"{creation.SCRATCH}*"):
             if self._honours_create is None:
-                store = self._backend.single_put(1)
-                self._honours_create = creation.refuses_second_write(store)
+                self._honours_create = creation.refuses_second_write(
+                    self._backend.single_put(1), retries=self._retries
+                )
             return self._honours_create
 
     def _put(self, key: str, data: bytes | Path) -> None:
