@@ -273,7 +273,8 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(opened, shelf, tmp_path,
     np.testing.assert_array_equal(pack.images, expected_of(shelf))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "MRIGAN_CACHE_DIR" in record.getMessage()
+    assert record.getMessage() == "slices_not_kept"
+    assert "MRIGAN_CACHE_DIR" in record.remedy
 
 
 def test_an_unreadable_object_stops_the_pull_at_once(shelf, tmp_path):
@@ -405,9 +406,8 @@ def test_too_many_refused_objects_end_the_job_and_fetch_nothing_the_next_time(op
 def test_the_same_pixels_twice_are_warned_of_once(opened, shelf, caplog):
     write(shelf, "copy.png", (shelf / "a/slice 02.png").read_bytes())
     opened()
-    warned = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
-    assert len(warned) == 1
-    assert warned[0].startswith("1 of 24 slices have the same pixels as another one")
+    (record,) = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert (record.getMessage(), record.copies, record.of) == ("same_slices", 1, 24)
 
 
 def test_a_bucket_gives_the_pack_of_the_folder_with_its_contents(

@@ -27,7 +27,7 @@ from mrigan.data.cores import usable_cores
 from mrigan.data.manifest import ManifestEntry, decode_manifest, encode_manifest
 from mrigan.errors import DataError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.jsonl"
 _FORMAT = 1
@@ -71,12 +71,12 @@ def read_generation(folder: Path, row_bytes: int) -> Generation | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("pack cache in %s is damaged and will be rebuilt: %s", folder, error)
+        log.warning("cache_damaged", extra={"folder": str(folder), "reason": str(error)})
         return None
     sound = _sound(rows, entries, row_bytes)
     if len(sound) < len(entries):
-        damaged = len(entries) - len(sound)
-        logger.warning("pack cache in %s: %d damaged rows will be fetched again", folder, damaged)
+        damaged = {"slices": len(entries) - len(sound), "of": len(entries)}
+        log.warning("cache_damaged", extra={"folder": str(folder), **damaged})
     return Generation(rows, name, {entry.key: entry for entry in sound})
 
 
@@ -120,7 +120,7 @@ def new_rows(folder: Path | None, size_bytes: int) -> tuple[BinaryIO, str | None
             return _with_room(rows, size_bytes), name
         except OSError as error:
             (folder / name).unlink(missing_ok=True)
-            _warn_no_cache(folder, error)
+            warn_not_kept(folder, error)
     try:
         private = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # the caller closes it
         return _with_room(private, size_bytes), None
@@ -192,7 +192,7 @@ def locked(folder: Path, give_up: Callable[[], None]) -> Iterator[Path | None]:
         folder.mkdir(parents=True, exist_ok=True)
         _acquire(lock, folder, give_up)
     except (OSError, NotImplementedError) as error:
-        _warn_no_cache(folder, error)
+        warn_not_kept(folder, error)
         yield None
         return
     try:
@@ -209,16 +209,16 @@ def _acquire(lock: FileLock, folder: Path, give_up: Callable[[], None]) -> None:
         except Timeout:
             give_up()
             if not is_told:
-                logger.info("waiting for another process to fill the pack cache in %s", folder)
+                log.info("waiting_for_cache", extra={"folder": str(folder)})
             is_told = True
         else:
             return
 
 
-def _warn_no_cache(folder: Path, error: Exception) -> None:
-    logger.warning(
-        "decoded slices can't be kept in %s (%s), so the next start will fetch them again; "
-        "set MRIGAN_CACHE_DIR to a folder with room",
-        folder,
-        getattr(error, "strerror", None) or error,
+def warn_not_kept(folder: Path, error: Exception) -> None:
+    """Say that the next start will fetch all over again, and what to do about it."""
+    reason = getattr(error, "strerror", None) or str(error)
+    remedy = "set MRIGAN_CACHE_DIR to a folder with room, or the next start fetches them again"
+    log.warning(
+        "slices_not_kept", extra={"folder": str(folder), "reason": reason, "remedy": remedy}
     )

@@ -4,7 +4,6 @@ Row n belongs to object n of the listing until ``finish`` closes the gaps that r
 leave. Saved at any moment before, what is there already counts at the next start.
 """
 
-import logging
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -12,12 +11,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from mrigan.data.cache import Generation, new_rows, publish, sweep
+from mrigan.data.cache import Generation, new_rows, publish, sweep, warn_not_kept
 from mrigan.data.manifest import ManifestEntry
 from mrigan.data.pull import Pulled, Wanted
 from mrigan.storage.keys import ObjectInfo
-
-logger = logging.getLogger(__name__)
 
 
 class Draft:
@@ -69,7 +66,7 @@ class Draft:
             try:
                 publish(self._folder, self._name, self._row_bytes, entries.values())
             except OSError as error:
-                logger.warning("pack cache in %s was not updated: %s", self._folder, error)
+                warn_not_kept(self._folder, error)
             sweep(self._folder, keep=self._name)
         return Generation(self.rows, self._name, entries)
 

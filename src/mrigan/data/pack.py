@@ -25,7 +25,7 @@ from mrigan.storage.keys import ObjectInfo
 
 __all__ = ["Pack", "PullInterrupted", "RefusedError", "open_pack"]
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 _REASONS_SHOWN = 3
 
@@ -168,12 +168,8 @@ def _reasons(refused: Sequence[ManifestEntry]) -> str:
 def _warn_of_duplicates(used: Sequence[ManifestEntry]) -> None:
     extra = len(used) - len({entry.sha256 for entry in used})
     if extra:
-        logger.warning(
-            "%d of %d slices have the same pixels as another one; they count twice in training "
-            "and may be on both sides of a split",
-            extra,
-            len(used),
-        )
+        effect = "they count twice in training and may be on both sides of a split"
+        log.warning("same_slices", extra={"copies": extra, "of": len(used), "effect": effect})
 
 
 def _fingerprint(used: Sequence[ManifestEntry], shape: tuple[int, int, Fit]) -> str:
