@@ -1,8 +1,9 @@
 """Writes a run's artifacts to its store beside training, in order, one at a time.
 
 A piece of work has a slot; newer work for a slot that has not begun yet takes its place, so the
-newest metrics, plot or checkpoint is written rather than all of them. A store that fails for a
-while is waited for; one that fails for longer ends the job at its next call here.
+newest metrics or plot is written rather than all of them. A checkpoint stands for everything before
+it, so it goes behind all that waits. A store that fails for a while is waited for; one that fails
+for longer ends the job at its next call here.
 """
 
 import logging
@@ -43,10 +44,22 @@ class Publisher:
     def submit(self, slot: str, work: Work) -> None:
         """Queue ``work``, in place of what waits in ``slot``; raises what went wrong before."""
         with self._changed:
-            self._raise_error()
-            while slot not in self._queue and len(self._queue) >= self._backlog:
-                self._changed.wait()
-                self._raise_error()
+            self._wait_until(lambda: slot in self._queue or len(self._queue) < self._backlog)
+            self._queue[slot] = work
+            self._changed.notify_all()
+
+    def submit_behind_all(self, slot: str, work: Work, *, replace: bool) -> None:
+        """Queue ``work`` so that it begins after all that was submitted before it.
+
+        Args:
+            slot: Holds one piece of work at a time.
+            work: To be done.
+            replace: Drop what waits in ``slot``; else wait here until it has begun.
+        """
+        with self._changed:
+            if replace:
+                self._queue.pop(slot, None)
+            self._wait_until(lambda: slot not in self._queue and len(self._queue) < self._backlog)
             self._queue[slot] = work
             self._changed.notify_all()
 
@@ -77,6 +90,10 @@ class Publisher:
             self._queue.clear()
             self._changed.notify_all()
         self._thread.join(timeout=5)
+
+    def _wait_until(self, is_ready: Callable[[], bool]) -> None:
+        self._changed.wait_for(lambda: self._error is not None or is_ready())
+        self._raise_error()
 
     def _raise_error(self) -> None:
         if self._error is not None:

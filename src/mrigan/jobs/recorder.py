@@ -94,10 +94,14 @@ class Recorder:
         minutes = (time.monotonic() - self._saved_clock) / 60
         due = tick.ends_epoch and tick.epoch % every == 0
         if self.is_done or due or minutes >= self._run.settings.checkpoint_minutes:
-            self.save_checkpoint()
+            self._save_checkpoint(replace=False)
         return row
 
     def save_checkpoint(self) -> None:
+        """Save the state as it is now, in place of a checkpoint that still waits."""
+        self._save_checkpoint(replace=True)
+
+    def _save_checkpoint(self, *, replace: bool) -> None:
         """Publish the state as it is now, the generator to use, and the report, once."""
         self._saved_clock = time.monotonic()
         if self._state.images_seen == self._saved_images:
@@ -108,9 +112,6 @@ class Recorder:
         rows = list(self._rows)
 
         def publish() -> None:
-            facts = {"epoch": epoch, "micro_batch": saved["micro_batch"], **self._run.facts}
-            publish_checkpoint(self._store, images_seen, encode(saved), facts)
-            keep_newest(self._store, self._run.settings.keep_checkpoints)
             self._publish_generator(saved["G"], images_seen, epoch)
             report = render_report(
                 rows=rows,
@@ -120,9 +121,13 @@ class Recorder:
                 grid=self._newest_grid,
             )
             self._store.put(run_tree.REPORT, report)
+            # Last: whoever goes on from it finds everything up to it in place.
+            facts = {"epoch": epoch, "micro_batch": saved["micro_batch"], **self._run.facts}
+            publish_checkpoint(self._store, images_seen, encode(saved), facts)
+            keep_newest(self._store, self._run.settings.keep_checkpoints)
             log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
 
-        self._publisher.submit("checkpoint", publish)
+        self._publisher.submit_behind_all("checkpoint", publish, replace=replace)
 
     def write_status(self, state: str, *, reason: str = "", exit_status: int | None = None) -> None:
         """Write status.json now; for when nothing is left in the publisher's hands."""

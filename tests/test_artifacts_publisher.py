@@ -1,0 +1,238 @@
+"""The publisher beside a training thread: order, room, and a store that fails."""
+
+import threading
+import time
+
+import pytest
+
+from mrigan.artifacts import publisher as publisher_module
+from mrigan.artifacts.publisher import Publisher
+from mrigan.errors import AlreadyExistsError, StorageError
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr(publisher_module, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(publisher_module, "_LONGEST_PAUSE_SECONDS", 0.02)
+
+
+@pytest.fixture
+def open_publisher():
+    opened = []
+
+    def make(**options):
+        opened.append(Publisher(**options))
+        return opened[-1]
+
+    yield make
+    for each in opened:
+        each.close()
+        assert not each._thread.is_alive()
+
+
+class Store:
+    """Notes what is written; the first piece of work waits until the gate opens."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.written = []
+
+    def hold(self):
+        self.entered.set()
+        assert self.gate.wait(20)
+        self.written.append("first")
+
+    def writes(self, name):
+        return lambda: self.written.append(name)
+
+
+@pytest.fixture
+def held(open_publisher):
+    """A publisher busy with its first piece of work, and the store that holds it there."""
+    store = Store()
+    publisher = open_publisher(backlog=4)
+    publisher.submit("first", store.hold)
+    assert store.entered.wait(20)
+    yield publisher, store
+    store.gate.set()
+
+
+def released(publisher, store):
+    store.gate.set()
+    publisher.flush(20)
+    return store.written
+
+
+def test_work_is_done_in_the_order_of_its_submission(held):
+    publisher, store = held
+    for name in "cab":
+        publisher.submit(name, store.writes(name))
+    assert released(publisher, store) == ["first", "c", "a", "b"]
+
+
+def test_newer_work_takes_the_place_of_what_waits(held):
+    publisher, store = held
+    for name in ("metrics 1", "plot 1", "metrics 2"):
+        publisher.submit(name.split()[0], store.writes(name))
+    assert released(publisher, store) == ["first", "metrics 2", "plot 1"]
+
+
+def test_work_that_has_begun_is_not_replaced(held):
+    publisher, store = held
+    publisher.submit("first", store.writes("first again"))
+    assert released(publisher, store) == ["first", "first again"]
+
+
+def test_a_checkpoint_comes_after_all_that_it_stands_for(held):
+    publisher, store = held
+    publisher.submit_behind_all("checkpoint", store.writes("checkpoint 1"), replace=True)
+    publisher.submit("metrics", store.writes("metrics 2"))
+    publisher.submit("grid 2", store.writes("grid 2"))
+    publisher.submit_behind_all("checkpoint", store.writes("checkpoint 2"), replace=True)
+    assert released(publisher, store) == ["first", "metrics 2", "grid 2", "checkpoint 2"]
+
+
+def test_a_checkpoint_that_is_not_to_replace_waits_for_the_one_before(held):
+    publisher, store = held
+    publisher.submit_behind_all("checkpoint", store.writes("checkpoint 1"), replace=False)
+    publisher.submit("metrics", store.writes("metrics 2"))
+    done = in_background(
+        lambda: publisher.submit_behind_all(
+            "checkpoint", store.writes("checkpoint 2"), replace=False
+        )
+    )
+    assert not done.wait(0.2)
+    store.gate.set()
+    assert done.wait(20)
+    assert released(publisher, store) == ["first", "checkpoint 1", "metrics 2", "checkpoint 2"]
+
+
+def in_background(call):
+    done = threading.Event()
+
+    def run():
+        call()
+        done.set()
+
+    threading.Thread(target=run, daemon=True).start()
+    return done
+
+
+def test_no_more_waits_than_there_is_room_for(held):
+    publisher, store = held
+    for number in range(4):
+        publisher.submit(f"grid {number}", store.writes(number))
+    publisher.submit("grid 3", store.writes("3 again"))  # takes no more room
+    done = in_background(lambda: publisher.submit("grid 4", store.writes(4)))
+    assert not done.wait(0.2)
+    store.gate.set()
+    assert done.wait(20)
+    assert released(publisher, store) == ["first", 0, 1, 2, "3 again", 4]
+
+
+FAILURE = StorageError("can't write s3://b/k: the store keeps answering SlowDown")
+
+
+def failing(times):
+    left = [FAILURE] * times
+
+    def work():
+        if left:
+            raise left.pop()
+
+    return work
+
+
+def test_a_store_that_fails_for_a_while_is_waited_for(open_publisher, caplog):
+    publisher, done = open_publisher(), []
+    attempts = failing(3)
+
+    def work():
+        attempts()
+        done.append("written")
+
+    publisher.submit("plot", work)
+    publisher.submit("next", lambda: done.append("next"))
+    publisher.flush(20)
+    assert done == ["written", "next"]
+    assert [record.message for record in caplog.records] == ["publish_again"] * 3
+    assert "SlowDown" in caplog.records[0].reason
+
+
+def test_a_store_that_keeps_failing_ends_the_training_thread(open_publisher):
+    publisher = open_publisher(patience_seconds=0.1)
+    publisher.submit("plot", failing(10**6))
+
+    def train():
+        for _ in range(2000):
+            publisher.submit("metrics", lambda: None)
+            time.sleep(0.01)
+
+    with pytest.raises(StorageError, match="SlowDown"):
+        train()
+    with pytest.raises(StorageError, match="SlowDown"):
+        publisher.flush(20)
+
+
+def test_a_thread_that_waits_for_room_hears_of_the_failure(open_publisher):
+    publisher = open_publisher(patience_seconds=0.1, backlog=1)
+    publisher.submit("plot", failing(10**6))
+
+    def train():
+        for number in range(3):
+            publisher.submit(f"grid {number}", lambda: None)
+            publisher.submit_behind_all("checkpoint", lambda: None, replace=False)
+
+    with pytest.raises(StorageError, match="SlowDown"):
+        train()
+
+
+@pytest.mark.parametrize("error", [AlreadyExistsError("another run"), ValueError("a bug")])
+def test_what_waiting_can_not_mend_is_told_at_once(open_publisher, error):
+    publisher, attempts = open_publisher(), []
+
+    def work():
+        attempts.append(1)
+        raise error
+
+    publisher.submit("checkpoint", work)
+    with pytest.raises(type(error), match=str(error)):
+        publisher.flush(20)
+    assert attempts == [1]
+
+
+def test_a_flush_gives_up_in_time_and_says_what_waits(held):
+    publisher, store = held
+    publisher.submit("plots/losses.png", store.writes("plot"))
+    with pytest.raises(
+        StorageError, match=r"within 0 s \(waiting: plots/losses.png\).*same command again"
+    ):
+        publisher.flush(0.05)
+
+
+def test_a_flush_shortens_the_patience_with_a_failing_store(open_publisher):
+    publisher = open_publisher(patience_seconds=600)
+    publisher.submit("plot", failing(10**6))
+    with pytest.raises(StorageError, match="SlowDown"):
+        publisher.flush(0.3)
+
+
+def test_closing_drops_what_has_not_begun(held):
+    publisher, store = held
+    publisher.submit("plot", store.writes("plot"))
+    closed = in_background(publisher.close)
+    while publisher._queue:
+        time.sleep(0.01)
+    store.gate.set()
+    assert closed.wait(20)
+    assert store.written == ["first"]
+
+
+def test_closing_ends_the_wait_for_a_failing_store(open_publisher, monkeypatch):
+    monkeypatch.setattr(publisher_module, "_FIRST_PAUSE_SECONDS", 60.0)
+    publisher = open_publisher()
+    publisher.submit("plot", failing(10**6))
+    began = time.monotonic()
+    publisher.close()
+    assert time.monotonic() - began < 4
