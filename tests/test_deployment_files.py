@@ -42,6 +42,13 @@ def test_a_setting_in_compose_yields_to_the_shell_under_its_own_name():
         assert fixed or value is None or value.startswith(f"${{{name}:-"), name
 
 
+def test_compose_runs_the_demo_of_make_train():
+    demo = re.search(r"^DEMO := (.+)$", (REPO / "Makefile").read_text(), re.M)[1]
+    environment = services("docker-compose.yml")["train"]["environment"]
+    for name, value in (setting.split("=") for setting in demo.split()):
+        assert environment[f"MRIGAN_{name}"] == f"${{MRIGAN_{name}:-{value}}}"
+
+
 def test_only_the_override_reserves_a_gpu():
     base, override = (services(file) for file in COMPOSE_FILES)
     for name, service in base.items():
