@@ -416,13 +416,28 @@ def test_a_conflict_of_two_creates_is_tried_again(serve):
     assert objects["/bkt/k"] == b"ours"
 
 
-def test_encryption_is_asked_for_on_every_kind_of_write(serve):
-    server = serve(lambda _: found(b"<InitiateMultipartUploadResult><UploadId>1</UploadId></I>"))
+def test_encryption_is_asked_for_in_one_piece_in_parts_and_when_creating(serve):
+    def answer(request):
+        if request.command in ("GET", "HEAD"):
+            return answer_always(404, "NoSuchKey")(request)
+        if request.command == "POST" and "uploads" in request.path:
+            kind, more = "InitiateMultipartUploadResult", "<UploadId>1</UploadId>"
+        else:
+            kind, more = "CompleteMultipartUploadResult", "<ETag>x</ETag>"
+        return found(f"<{kind}><Bucket>bkt</Bucket><Key>k</Key>{more}</{kind}>".encode())
+
+    server = serve(answer)
     options = StoreOptions(sse="aws:kms", sse_kms_key_id="key-1", max_retries=0)
-    open_store("s3://bkt", options).put("k", b"x")
-    [write] = server.requests
-    assert write.headers["x-amz-server-side-encryption"] == "aws:kms"
-    assert write.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
+    store = open_store("s3://bkt", options)
+    store.put("k", b"x")
+    store.put("k", bytes(9 * 2**20))
+    store.put("k", b"x", create=True)
+    begun = [r for r in server.requests if r.command == "PUT" and "partNumber" not in r.path]
+    begun += [r for r in server.requests if r.path.endswith("?uploads")]
+    assert len(begun) >= 4  # the probe writes, too
+    for write in begun:
+        assert write.headers["x-amz-server-side-encryption"] == "aws:kms"
+        assert write.headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
 
 
 def test_what_is_written_is_signed_with_its_bytes(serve):

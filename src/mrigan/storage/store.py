@@ -47,8 +47,8 @@ _PARTS_AT_ONCE = 4
 def open_store(uri: str, options: StoreOptions | None = None) -> "Store":
     """Open ``s3://bucket/prefix`` or a folder (``runs/demo``, ``~/x``, ``file:///x``).
 
-    A folder is made by the first ``put``. A bucket's credentials are looked up, but the bucket is
-    not asked for anything yet.
+    A folder is made by the first ``put``. A bucket's credentials are looked up; the bucket itself
+    is asked for nothing yet, save its region where no setting names one.
 
     Raises:
         StorageError: A URI that is neither, no credentials, or AWS settings that make no sense.
