@@ -69,9 +69,7 @@ def newest_checkpoint(store: Store) -> SavedCheckpoint | None:
 
 def list_checkpoints(store: Store) -> list[int]:
     """``images_seen`` of every checkpoint that says it is complete, oldest first."""
-    stems = [info.key for info in store.list(FOLDER) if info.key.endswith(".json")]
-    names = [key.removeprefix(f"{FOLDER}/").removesuffix(".json") for key in stems]
-    return sorted(int(name) for name in names if name.isdecimal())
+    return _list(store, "json")
 
 
 def delete_checkpoint(store: Store, images_seen: int) -> None:
@@ -81,16 +79,27 @@ def delete_checkpoint(store: Store, images_seen: int) -> None:
 
 
 def keep_newest(store: Store, keep: int) -> None:
-    """Remove all but the ``keep`` newest checkpoints."""
-    for images_seen in list_checkpoints(store)[:-keep]:
-        delete_checkpoint(store, images_seen)
+    """Remove all but the ``keep`` newest checkpoints, and what older ones have left half done."""
+    kept = list_checkpoints(store)[-keep:]
+    for images_seen in _list(store, "json", "pt"):
+        if images_seen not in kept and images_seen < max(kept):
+            delete_checkpoint(store, images_seen)
 
 
 def delete_after(store: Store, images_seen: int) -> None:
     """Remove what lies beyond a checkpoint that a run goes on from: it is about to be redone."""
-    for later in list_checkpoints(store):
+    for later in _list(store, "json", "pt"):
         if later > images_seen:
             delete_checkpoint(store, later)
+
+
+def _list(store: Store, *suffixes: str) -> list[int]:
+    """The numbers of files with one of ``suffixes``, ascending."""
+    keys = [info.key.removeprefix(f"{FOLDER}/") for info in store.list(FOLDER)]
+    parts = [key.rpartition(".") for key in keys]
+    return sorted(
+        {int(stem) for stem, _, suffix in parts if suffix in suffixes and stem.isdecimal()}
+    )
 
 
 def _read_facts(store: Store, key: str) -> dict[str, Any] | None:
