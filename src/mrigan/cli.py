@@ -190,8 +190,14 @@ def _fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -
     from mrigan.jobs.fetch import fetch, parse_parts
     from mrigan.jobs.storage_options import storage_options
 
-    fetch(options.uri, options.folder, parse_parts(options.only), storage_options(settings))
-    return 0
+    summary = fetch(
+        options.uri,
+        options.folder,
+        parse_parts(options.only),
+        storage_options(settings),
+        should_stop=lambda: bool(stop),
+    )
+    return INTERRUPTED if summary.interrupted else 0
 
 
 def _phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
