@@ -22,7 +22,7 @@ from mrigan.runtime.host_memory import return_freed_memory
 from mrigan.storage.keys import ObjectInfo
 
 _TICK_SECONDS = 0.2
-_GROWTH_SECONDS = 0.05
+_GROWTH_SECONDS = 0.02
 _BUSY = 0.7
 _LAST_READS_SECONDS = 1.0
 
