@@ -18,6 +18,7 @@ def render_report(
     rows: Sequence[Mapping[str, Any]],
     facts: Mapping[str, Any],
     epochs: int,
+    images_seen: int,
     real_grid: bytes,
     grid: bytes,
 ) -> bytes:
@@ -27,14 +28,13 @@ def render_report(
         rows: Of metrics.jsonl, at least none.
         facts: Of settings.json: ``settings``, ``data``, ``machine``, ``versions``.
         epochs: Of the whole run.
+        images_seen: By the networks that drew ``grid``.
         real_grid: PNG of real slices.
-        grid: PNG of the newest samples; empty if there are none yet.
+        grid: PNG of samples.
     """
     last = rows[-1] if rows else {}
     settings = facts["settings"]
-    grids = [("Real slices", real_grid)]
-    if grid:
-        grids.append((f"Generated, epoch {last.get('epoch', 0):,}", grid))
+    grids = [("Real slices", real_grid), (f"Generated after {images_seen:,} images", grid)]
     page = _PAGES.get_template("report.html.j2").render(
         title=f"{settings['model']} on {facts['data']['slices']:,} slices",
         summary=f"{settings['input_uri']}, {settings['image_height']}×{settings['image_width']}, "

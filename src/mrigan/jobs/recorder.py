@@ -65,7 +65,7 @@ class Recorder:
         self._epoch_images = 0
         settings = prepared.settings
         self._z = fixed_latents(GRID_IMAGES, settings.latent_dim, settings.seed)
-        self._real_grid = self._newest_grid = b""
+        self._real_grid = b""
         reset_peak(prepared.hardware.device)
 
     @property
@@ -106,7 +106,7 @@ class Recorder:
         self._saved_clock = time.monotonic()
         if self._state.images_seen == self._saved_images:
             return
-        saved = snapshot(self._state)
+        saved, drawn = snapshot(self._state), self.sample()
         images_seen = self._saved_images = self._state.images_seen
         epoch = self._run.plan.epoch_of(images_seen)[0]
         rows = list(self._rows)
@@ -117,8 +117,9 @@ class Recorder:
                 rows=rows,
                 facts=self._run.facts,
                 epochs=self._run.plan.epochs,
+                images_seen=images_seen,
                 real_grid=self._real_grid,
-                grid=self._newest_grid,
+                grid=render_grid(drawn, GRID_COLUMNS),
             )
             self._store.put(run_tree.REPORT, report)
             # Last: whoever goes on from it finds everything up to it in place.
@@ -185,13 +186,8 @@ class Recorder:
         )
 
     def _publish_samples(self, epoch: int) -> None:
-        images = self.sample()
-
-        def publish() -> None:
-            self._newest_grid = render_grid(images, GRID_COLUMNS)
-            self._store.put(run_tree.sample_grid(epoch), self._newest_grid)
-
-        self._publisher.submit(run_tree.sample_grid(epoch), publish)
+        images, key = self.sample(), run_tree.sample_grid(epoch)
+        self._publisher.submit(key, lambda: self._store.put(key, render_grid(images, GRID_COLUMNS)))
 
     def sample(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Draw the fixed latents: (GRID_IMAGES, 1, H, W), as anyone with the weights would.
