@@ -1,13 +1,22 @@
 """``python -m mrigan`` and the ``mrigan`` command."""
 
+import os
 import sys
+import threading
 
 from mrigan.cli import run
 
 
 def main() -> None:
-    """Run the command line and leave with its exit status."""
-    sys.exit(run(sys.argv[1:]))
+    """Run the command line and leave with its exit status, whatever still waits for a server."""
+    status = run(sys.argv[1:])
+    others = (each for each in threading.enumerate() if each is not threading.main_thread())
+    if not all(thread.daemon for thread in others):
+        # An ordinary exit would wait for them: minutes, where a store has gone silent.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

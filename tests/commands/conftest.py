@@ -57,9 +57,23 @@ def command_line(command, *arguments, **settings):
     return [command, *arguments, *(str(part) for option in options.items() for part in option)]
 
 
-def here(*arguments):
-    """Run a command in this process, which is afterwards as it was."""
-    out, err = io.StringIO(), io.StringIO()
+class Watched(io.StringIO):
+    """Does something in the very moment that a text is written."""
+
+    def __init__(self, text, action):
+        super().__init__()
+        self._text, self._action = text, action
+
+    def write(self, text):
+        written = super().write(text)
+        if self._text and self._text in text:
+            self._action()
+        return written
+
+
+def here(*arguments, at="", do=None):
+    """Run a command in this process, left as it was; call ``do`` once it says ``at``."""
+    out, err = Watched(at, do), io.StringIO()
     with _process_kept(), redirect_stdout(out), redirect_stderr(err):
         try:
             status = run_command([str(argument) for argument in arguments])
@@ -111,9 +125,9 @@ def mrigan():
 def train(cache_dir):
     """Train the tiny run at a URI here, with some settings changed."""
 
-    def run(output_uri, **settings):
+    def run(output_uri, *, at="", do=None, **settings):
         chosen = TINY | {"output_uri": output_uri, "cache_dir": cache_dir / "mrigan"} | settings
-        return here(*command_line("train", **chosen))
+        return here(*command_line("train", **chosen), at=at, do=do)
 
     return run
 
