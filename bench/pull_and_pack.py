@@ -108,7 +108,7 @@ def work(variant: str, cache_dir: Path, out: Path) -> None:
         "cpu": cpu,
         "peak": peak,
         "peak_read": _status_bytes("VmHWM") - floor,
-        "count": len(loaded.keys),
+        "objects": len(loaded.keys),
     }
     if not out.with_suffix(".npy").exists():
         grey = loaded.images
@@ -132,7 +132,7 @@ class Measurement(NamedTuple):
     cpu: float
     peak: int
     peak_read: int
-    count: int
+    objects: int
     gets: int
 
 
@@ -162,11 +162,11 @@ def compare(latency_ms: float, folder: Path, rounds: int, scratch: Path) -> None
         for name, taken in found.items()
     }
     loop, cold, warm = medians["notebook"], medians["cold"], medians["warm"]
-    packed = cold.count * HEIGHT * WIDTH
+    packed = cold.objects * HEIGHT * WIDTH
     for name, one in medians.items():
         print(
-            f"{latency_ms:3.0f} ms {name:8} {one.count:5.0f} objects {one.seconds:7.2f} s"
-            f" {one.count / one.seconds:7.0f}/s {loop.seconds / one.seconds:6.1f}x"
+            f"{latency_ms:3.0f} ms {name:8} {one.objects:5.0f} objects {one.seconds:7.2f} s"
+            f" {one.objects / one.seconds:7.0f}/s {loop.seconds / one.seconds:6.1f}x"
             f"  client {one.client:4.2f} s  cpu {one.cpu:5.2f} s {one.gets:5.0f} GETs"
             f"  peak {one.peak / 2**20:5.0f}, read {one.peak_read / 2**20:5.0f} MiB"
             f" = {one.peak_read / packed:4.2f}x packed"
