@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
         dest="folder",
         type=Path,
         metavar="DIR",
-        help="if DIR holds files, upload those instead of phantoms",
+        help="upload the files below DIR instead of phantoms",
     )
 
     doctor = _add(

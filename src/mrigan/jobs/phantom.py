@@ -27,13 +27,13 @@ def seed_slices(
     folder: Path | None,
     options: StoreOptions,
 ) -> int:
-    """Write ``count`` phantoms (PNG), or the files below ``folder`` if it has any, to ``uri``.
+    """Write ``count`` phantoms (PNG), or the files below ``folder`` if one is given, to ``uri``.
 
     Returns:
         How many objects were written; 0 if ``if_empty`` and something is there.
 
     Raises:
-        SettingsError: For a count or size that can't be drawn, or a folder that isn't there.
+        SettingsError: For a count or size that can't be drawn, or a folder without files.
         StorageError: From the store.
     """
     problems = []
@@ -43,14 +43,17 @@ def seed_slices(
         problems.append(f"--height and --width: must be at least {SMALLEST_SIDE_PX} pixels")
     if folder and not folder.is_dir():
         problems.append(f"--from: {folder} is not a folder")
+    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
+    if folder and folder.is_dir() and not files:
+        # Docker makes an empty folder of a mistyped one; phantoms in its place would go unseen.
+        problems.append(f"--from: {folder} holds no files; correct it, or leave --from out")
     if problems:
         raise SettingsError(*problems)
     store = open_store(uri, options)
     if if_empty and _has_objects(store):
         log.info("kept", extra={"uri": store.uri, "reason": "it holds objects already"})
         return 0
-    files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
-    if folder and files:
+    if folder:
         jobs = list(_uploads(store, folder, files))
     else:
         jobs = list(_drawings(store, count, height, width))
