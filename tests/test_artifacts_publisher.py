@@ -36,6 +36,7 @@ class Store:
     def __init__(self):
         self.gate = threading.Event()
         self.entered = threading.Event()
+        self.stopping = threading.Event()
         self.written = []
 
     def hold(self):
@@ -51,7 +52,7 @@ class Store:
 def held(open_publisher):
     """A publisher busy with its first piece of work, and the store that holds it there."""
     store = Store()
-    publisher = open_publisher(backlog=4)
+    publisher = open_publisher(backlog=4, should_stop=store.stopping.is_set)
     publisher.submit("first", store.hold)
     assert store.entered.wait(20)
     yield publisher, store
@@ -86,26 +87,34 @@ def test_work_that_has_begun_is_not_replaced(held):
 
 def test_a_checkpoint_comes_after_all_that_it_stands_for(held):
     publisher, store = held
-    publisher.submit_behind_all("checkpoint", store.writes("checkpoint 1"), replace=True)
-    publisher.submit("metrics", store.writes("metrics 2"))
-    publisher.submit("grid 2", store.writes("grid 2"))
-    publisher.submit_behind_all("checkpoint", store.writes("checkpoint 2"), replace=True)
-    assert released(publisher, store) == ["first", "metrics 2", "grid 2", "checkpoint 2"]
-
-
-def test_a_checkpoint_that_is_not_to_replace_waits_for_the_one_before(held):
-    publisher, store = held
-    publisher.submit_behind_all("checkpoint", store.writes("checkpoint 1"), replace=False)
+    publisher.submit_behind_all("checkpoint", store.writes("checkpoint 1"))
     publisher.submit("metrics", store.writes("metrics 2"))
     done = in_background(
-        lambda: publisher.submit_behind_all(
-            "checkpoint", store.writes("checkpoint 2"), replace=False
-        )
+        lambda: publisher.submit_behind_all("checkpoint", store.writes("checkpoint 2"))
     )
-    assert not done.wait(0.2)
+    assert not done.wait(0.3)
     store.gate.set()
     assert done.wait(20)
     assert released(publisher, store) == ["first", "checkpoint 1", "metrics 2", "checkpoint 2"]
+
+
+def test_when_time_is_short_nothing_blocks_and_only_the_last_checkpoint_counts(held):
+    publisher, store = held
+    publisher.submit_behind_all("checkpoint", store.writes("checkpoint 1"))
+    for number in (1, 2, 3):
+        publisher.submit(f"grid {number}", store.writes(f"grid {number}"))
+
+    def last_words():
+        publisher.submit("grid 4", store.writes("grid 4"))
+        publisher.submit_behind_all("checkpoint", store.writes("checkpoint 2"))
+
+    done = in_background(last_words)
+    assert not done.wait(0.3)
+    store.stopping.set()
+    assert done.wait(20)
+    assert released(publisher, store) == [
+        "first", "grid 1", "grid 2", "grid 3", "grid 4", "checkpoint 2",
+    ]  # fmt: skip
 
 
 def in_background(call):
@@ -125,7 +134,7 @@ def test_no_more_waits_than_there_is_room_for(held):
         publisher.submit(f"grid {number}", store.writes(number))
     publisher.submit("grid 3", store.writes("3 again"))  # takes no more room
     done = in_background(lambda: publisher.submit("grid 4", store.writes(4)))
-    assert not done.wait(0.2)
+    assert not done.wait(0.3)
     store.gate.set()
     assert done.wait(20)
     assert released(publisher, store) == ["first", 0, 1, 2, "3 again", 4]
@@ -182,7 +191,7 @@ def test_a_thread_that_waits_for_room_hears_of_the_failure(open_publisher):
     def train():
         for number in range(3):
             publisher.submit(f"grid {number}", lambda: None)
-            publisher.submit_behind_all("checkpoint", lambda: None, replace=False)
+            publisher.submit_behind_all("checkpoint", lambda: None)
 
     with pytest.raises(StorageError, match="SlowDown"):
         train()

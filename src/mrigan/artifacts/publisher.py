@@ -20,6 +20,7 @@ Work = Callable[[], None]
 
 _FIRST_PAUSE_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 60.0
+_TICK_SECONDS = 0.2
 
 
 class Publisher:
@@ -28,11 +29,19 @@ class Publisher:
     Args:
         patience_seconds: How long a failing store is tried again while training goes on.
         backlog: Slots that may wait; ``submit`` blocks beyond, so that memory stays bounded.
+        should_stop: Whether time has become short; then nothing blocks before ``flush``.
     """
 
-    def __init__(self, *, patience_seconds: float = 600.0, backlog: int = 32) -> None:
+    def __init__(
+        self,
+        *,
+        patience_seconds: float = 600.0,
+        backlog: int = 32,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._patience = patience_seconds
         self._backlog = backlog
+        self._should_stop = should_stop
         self._queue: OrderedDict[str, Work] = OrderedDict()
         self._changed = threading.Condition()
         self._busy = False
@@ -48,18 +57,14 @@ class Publisher:
             self._queue[slot] = work
             self._changed.notify_all()
 
-    def submit_behind_all(self, slot: str, work: Work, *, replace: bool) -> None:
+    def submit_behind_all(self, slot: str, work: Work) -> None:
         """Queue ``work`` so that it begins after all that was submitted before it.
 
-        Args:
-            slot: Holds one piece of work at a time.
-            work: To be done.
-            replace: Drop what waits in ``slot``; else wait here until it has begun.
+        Blocks while earlier work waits in ``slot``; once time is short, drops that.
         """
         with self._changed:
-            if replace:
-                self._queue.pop(slot, None)
             self._wait_until(lambda: slot not in self._queue and len(self._queue) < self._backlog)
+            self._queue.pop(slot, None)
             self._queue[slot] = work
             self._changed.notify_all()
 
@@ -92,7 +97,8 @@ class Publisher:
         self._thread.join(timeout=5)
 
     def _wait_until(self, is_ready: Callable[[], bool]) -> None:
-        self._changed.wait_for(lambda: self._error is not None or is_ready())
+        while not (is_ready() or self._error or self._should_stop()):
+            self._changed.wait(_TICK_SECONDS)
         self._raise_error()
 
     def _raise_error(self) -> None:

@@ -94,14 +94,10 @@ class Recorder:
         minutes = (time.monotonic() - self._saved_clock) / 60
         due = tick.ends_epoch and tick.epoch % every == 0
         if self.is_done or due or minutes >= self._run.settings.checkpoint_minutes:
-            self._save_checkpoint(replace=False)
+            self.save_checkpoint()
         return row
 
     def save_checkpoint(self) -> None:
-        """Save the state as it is now, in place of a checkpoint that still waits."""
-        self._save_checkpoint(replace=True)
-
-    def _save_checkpoint(self, *, replace: bool) -> None:
         """Publish the state as it is now, the generator to use, and the report, once."""
         self._saved_clock = time.monotonic()
         if self._state.images_seen == self._saved_images:
@@ -128,7 +124,7 @@ class Recorder:
             keep_newest(self._store, self._run.settings.keep_checkpoints)
             log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
 
-        self._publisher.submit_behind_all("checkpoint", publish, replace=replace)
+        self._publisher.submit_behind_all("checkpoint", publish)
 
     def write_status(self, state: str, *, reason: str = "", exit_status: int | None = None) -> None:
         """Write status.json now; for when nothing is left in the publisher's hands."""

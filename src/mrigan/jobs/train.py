@@ -89,7 +89,7 @@ def _run(prepared: Prepared, stop: StopRequest, display: Display) -> Outcome:
         restore(state, decode(saved.data))
         log.info("resumed", extra={"images_seen": state.images_seen, "uri": prepared.store.uri})
     bank = open_bank(prepared.pack.images, hardware.device, free_bytes=free_bytes(hardware.device))
-    publisher = Publisher()
+    publisher = Publisher(should_stop=lambda: bool(stop))
     recorder = Recorder(
         prepared, publisher, state, rows=rows, saved_images=saved.images_seen if saved else None
     )
