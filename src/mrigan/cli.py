@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from mrigan import logs
 from mrigan.errors import MriganError, SettingsError
@@ -17,7 +18,7 @@ from mrigan.runtime.sagemaker import hyperparameters_path, is_sagemaker
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings import allocator
 from mrigan.settings.describe import add_options
-from mrigan.settings.fields import Settings
+from mrigan.settings.fields import ENV_PREFIX, Settings
 from mrigan.settings.sources import load_settings
 
 log = logging.getLogger(__name__)
@@ -52,10 +53,11 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit status (design: 0, 143, 2, 3, 4, 5 or 1)."""
     stop = StopRequest()
     stop.install()  # first thing: as PID 1 of a container, no handler means no signal
-    parser = _parser()
-    options, unknown = parser.parse_known_args(list(arguments))
-    logs.configure(_log_format(options), debug=options.debug)
+    options = argparse.Namespace(debug=False)
+    logs.configure("text")
     try:
+        options, unknown = _parser().parse_known_args(list(arguments))
+        logs.configure(_log_format(options), debug=options.debug)
         command: Callable[[argparse.Namespace, list[str], StopRequest], int] = options.command
         return command(options, unknown, stop)
     except SettingsError as error:
@@ -67,11 +69,19 @@ def run(arguments: Sequence[str]) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         _complain("interrupted at once: what was not yet saved is lost", options.debug)
-        return 130
+        return INTERRUPTED if stop.signal_name == "SIGTERM" else 130
     except Exception as error:  # noqa: BLE001 - the last door: one line, not a traceback
         hint = "this is a bug of mrigan, please report it; --debug shows where"
         _complain(f"{type(error).__name__}: {error} ({hint})", options.debug)
         return MriganError.exit_status
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line as everything else does: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        problem = message.removeprefix("argument ")
+        raise SettingsError(f"{problem}; `{self.prog} --help` shows how")
 
 
 def _complain(problem: str, debug: bool) -> None:
@@ -86,7 +96,7 @@ def _log_format(options: argparse.Namespace) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="mrigan", description="Trains a GAN on MRI slices: from a bucket back to a bucket."
     )
     parser.add_argument("--version", action="version", version=f"mrigan {version('mrigan')}")
@@ -139,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    commands: "argparse._SubParsersAction[_Parser]",
     name: str,
     command: Callable[[argparse.Namespace, list[str], StopRequest], int],
     summary: str,
@@ -154,12 +164,15 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
-    parser.set_defaults(command=command)
+    # `usage` is given where the settings are options, too many to list.
+    parser.set_defaults(command=command, prog=parser.prog, takes_settings=usage is not None)
     return parser
 
 
 def _settings(options: argparse.Namespace, unknown: list[str]) -> Settings:
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+    if unknown and not options.takes_settings:
+        raise SettingsError(*(_not_an_option(name, options.prog) for name in _options_in(unknown)))
     settings = load_settings(
         given,
         unknown_options=_options_in(unknown),
@@ -173,6 +186,13 @@ def _options_in(unknown: list[str]) -> list[str]:
     """The options among what argparse could not place, without the values that follow them."""
     names = [name.partition("=")[0] for name in unknown if name.startswith("-")]
     return names or unknown
+
+
+def _not_an_option(name: str, prog: str) -> str:
+    field = name.removeprefix("--").replace("-", "_")
+    if field in Settings.model_fields:
+        return f"{name}: no option of `{prog}`; set {ENV_PREFIX}{field.upper()} instead"
+    return f"{name}: unknown; `{prog} --help` lists the options"
 
 
 def _train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
@@ -201,6 +221,7 @@ def _fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -
 
 
 def _phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    stop.at_once = True
     settings = _settings(options, unknown)
     from mrigan.jobs.phantom import seed_slices
     from mrigan.jobs.storage_options import storage_options
@@ -218,6 +239,7 @@ def _phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest)
 
 
 def _doctor(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    stop.at_once = True
     settings = _settings(options, unknown)
     allocator.apply_default()
     from mrigan.jobs.doctor import examine

@@ -57,9 +57,12 @@ def seed_slices(
         jobs = list(_uploads(store, folder, files))
     else:
         jobs = list(_drawings(store, count, height, width))
-    with ThreadPoolExecutor(_UPLOADS_IN_FLIGHT) as pool:
+    pool = ThreadPoolExecutor(_UPLOADS_IN_FLIGHT)
+    try:
         for done in [pool.submit(job) for job in jobs]:
             done.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # one failure is enough to hear of
     log.info("written", extra={"objects": len(jobs), "uri": store.uri})
     return len(jobs)
 

@@ -10,10 +10,15 @@ class StopRequest:
     The first signal sets the flag; a second Ctrl-C interrupts at once, for a person who means it.
     A process that is PID 1 of a container gets no signal it has no handler for, so this is
     installed first thing.
+
+    Attributes:
+        signal_name: The first signal's; empty until it came.
+        at_once: Set by a command that has nothing to finish: the first signal interrupts it.
     """
 
     def __init__(self) -> None:
         self.signal_name = ""
+        self.at_once = False
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT; call from the main thread."""
@@ -24,6 +29,7 @@ class StopRequest:
         return bool(self.signal_name)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.signal_name and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        was_asked = bool(self.signal_name)
         self.signal_name = signal.Signals(number).name
+        if self.at_once or (was_asked and number == signal.SIGINT):
+            raise KeyboardInterrupt

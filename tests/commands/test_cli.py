@@ -1,0 +1,153 @@
+"""The command line itself: answers at once, one line for what is wrong, statuses as documented."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+HEAVY = ("torch", "numpy", "PIL", "matplotlib", "obstore", "boto3", "botocore")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+def test_help_comes_at_once_and_imports_nothing_heavy(arguments):
+    script = (
+        "import sys, atexit; from mrigan.__main__ import main;"
+        f"atexit.register(lambda: print('HEAVY', *(set({HEAVY}) & set(sys.modules)))); main()"
+    )
+    began = time.monotonic()
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True
+    )
+    assert time.monotonic() - began < 2
+    assert ended.stdout.startswith("usage: mrigan")
+    assert ended.stdout.rstrip().endswith("HEAVY")
+    assert ended.stderr == ""
+
+
+def test_the_help_of_train_tells_settings_sources_and_statuses(mrigan):
+    ended = mrigan("train", "--help")
+    assert ended.status == 0
+    for told in ("--batch-size", "[32]", "MRIGAN_<NAME>", "hyperparameters.json", "143 cleanly"):
+        assert told in ended.out
+    for untold in ("None", "%", "`"):
+        assert untold not in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the following arguments are required: COMMAND; `mrigan --help` shows how"),
+        (["trian"], "COMMAND: invalid choice: 'trian' "),
+        (["train", "--epochs"], "--epochs: expected one argument; `mrigan train --help`"),
+        (["train", "--epoch", "3"], "--epoch: unknown, did you mean --epochs?"),
+        (["train", "--no-such", "3"], "--no-such: unknown; `mrigan train --help` lists"),
+        (["train", "s3://bucket/x"], "s3://bucket/x: unknown; `mrigan train --help` lists"),
+        (["doctor", "--out-uri=x"], "--out-uri: unknown, did you mean --output-uri?"),
+        (["phantom"], "the following arguments are required: uri; `mrigan phantom --help`"),
+        (["phantom", "x", "--count", "many"], "--count: invalid int value: 'many'; "),
+        (["phantom", "x", "--cuont", "3"], "--cuont: unknown; `mrigan phantom --help` lists"),
+        (
+            ["phantom", "x", "--storage-retries", "0"],
+            "--storage-retries: no option of `mrigan phantom`; set MRIGAN_STORAGE_RETRIES instead",
+        ),
+        (["fetch", "x", "y", "z"], "z: unknown; `mrigan fetch --help` lists the options"),
+        (["fetch", "x", "y", "--only", "sample"], "--only: sample is no part of a run; choose"),
+        (["train", "--log-format", "xml"], "--log-format: Input should be 'auto', 'text' or"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_that_says_how_to_right_it(mrigan, arguments, said):
+    ended = mrigan(*arguments)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err.startswith(f"mrigan: {said}")
+    assert ended.err.count("\n") == 1
+
+
+def test_all_problems_are_told_at_once_a_line_each(mrigan, monkeypatch):
+    monkeypatch.setenv("MRIGAN_EPOCS", "3")
+    ended = mrigan("train", "--batch-size", "0", "--sede", "1", "--fit", "squash")
+    assert ended.status == 2
+    lines = ended.err.splitlines()
+    assert all(line.startswith("mrigan: ") for line in lines)
+    assert sorted(line.split(": ")[1] for line in lines) == [
+        "--batch-size", "--fit", "--sede", "MRIGAN_EPOCS",
+    ]  # fmt: skip
+
+
+FAILURES = {
+    2: ["--epochs", "0"],
+    5: ["--input-uri", "nowhere", "--device", "cpu"],
+}
+
+
+@pytest.mark.parametrize("status", FAILURES)
+def test_a_traceback_is_shown_only_on_request(mrigan, status):
+    brief = mrigan("train", *FAILURES[status])
+    assert brief.status == status
+    assert "Traceback" not in brief.out + brief.err
+    long = mrigan("train", "--debug", *FAILURES[status])
+    assert long.status == status
+    assert "Traceback (most recent call last)" in long.err
+    assert brief.err.removeprefix("mrigan: ").strip() in long.err.replace('"', "")
+
+
+def test_what_nobody_foresaw_is_one_line_too_and_asks_for_a_report(mrigan, monkeypatch):
+    def surprise(*_):
+        raise RuntimeError("first line\n\n  second")
+
+    monkeypatch.setattr("mrigan.jobs.train.choose_hardware", surprise)
+    ended = mrigan("train", "--output-uri", "run")
+    assert (ended.status, ended.out) == (1, "")
+    assert re.fullmatch(
+        r"mrigan: RuntimeError: first line second \(.*report it; --debug shows where\)\n", ended.err
+    )
+
+
+def test_a_json_log_is_json_on_every_line(mrigan, tmp_path):
+    ended = mrigan(
+        "train", "--log-format", "json", "--input-uri", "phantom://3", "--output-uri",
+        tmp_path / "run", "--image-height", 32, "--image-width", 35, "--epochs", 1, "--batch-size",
+        2, "--device", "cpu",
+    )  # fmt: skip
+    assert ended.status == 0
+    lines = [json.loads(line) for line in ended.out.splitlines()]
+    events = [line["event"] for line in lines]
+    assert events[:2] == ["machine", "slices"]
+    assert {"plan", "few_steps", "epoch", "checkpoint", "completed", "see"} <= set(events)
+    [epoch] = [line for line in lines if line["event"] == "epoch"]
+    assert epoch["images_seen"] == 3
+    assert epoch["d_loss"] > 0
+
+
+def test_an_error_is_json_where_json_was_asked_for(mrigan):
+    ended = mrigan("train", "--log-format", "json", "--input-uri", "nowhere", "--device", "cpu")
+    assert ended.status == 5
+    line = json.loads(ended.err)
+    assert (line["event"], line["level"]) == ("error", "error")
+    assert "nowhere" in line["reason"]
+
+
+def test_the_setting_of_the_log_is_heard_from_the_environment_too(mrigan, monkeypatch):
+    monkeypatch.setenv("MRIGAN_LOG_FORMAT", "json")
+    ended = mrigan("train", "--input-uri", "nowhere", "--device", "cpu")
+    assert json.loads(ended.err)["event"] == "error"
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_command_with_nothing_to_finish_ends_at_once(mrigan, monkeypatch, number, status):
+    """Doctor hears of a signal while a check waits."""
+
+    def silent(*_):
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    monkeypatch.setattr("mrigan.jobs.doctor.choose_hardware", silent)
+    began = time.monotonic()
+    ended = mrigan("doctor")
+    assert time.monotonic() - began < 20
+    assert ended.status == status
+    assert ended.err.startswith("mrigan: interrupted at once")
