@@ -29,8 +29,9 @@ train: $(READY)
 check: $(READY)
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/hadolint Dockerfile
 
+# A process a core, one thread each: threads of many small tests only wait for each other.
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 fix: $(READY)
 	$(BIN)/python docs/readme.py && $(BIN)/ruff check --fix && $(BIN)/ruff format
