@@ -6,11 +6,13 @@
 
 import json
 import logging
+import re
 import sys
 import time
 from typing import IO
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_QUOTED = re.compile(r"[\s\"]")  # what would end a value, or begin a quoted one
 
 
 def configure(log_format: str, stream: IO[str] | None = None, *, debug: bool = False) -> None:
@@ -71,4 +73,6 @@ def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.5g}"
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if " " in text or not text else text
+    if not text or _QUOTED.search(text):
+        return json.dumps(text, ensure_ascii=not text.isprintable())
+    return text
