@@ -71,15 +71,16 @@ class Watched(io.StringIO):
         return written
 
 
-def here(*arguments, at="", do=None):
+def here(*arguments, at="", do=None, out=None):
     """Run a command in this process, left as it was; call ``do`` once it says ``at``."""
-    out, err = Watched(at, do), io.StringIO()
+    out, err = out or Watched(at, do), io.StringIO()
     with _process_kept(), redirect_stdout(out), redirect_stderr(err):
         try:
             status = run_command([str(argument) for argument in arguments])
         except SystemExit as left:  # argparse's way
             status = left.code
-    return Ended(status, out.getvalue(), err.getvalue())
+    said = out.getvalue() if isinstance(out, io.StringIO) else ""
+    return Ended(status, said, err.getvalue())
 
 
 @contextmanager
@@ -125,9 +126,9 @@ def mrigan():
 def train(cache_dir):
     """Train the tiny run at a URI here, with some settings changed."""
 
-    def run(output_uri, *, at="", do=None, **settings):
+    def run(output_uri, *, at="", do=None, out=None, **settings):
         chosen = TINY | {"output_uri": output_uri, "cache_dir": cache_dir / "mrigan"} | settings
-        return here(*command_line("train", **chosen), at=at, do=do)
+        return here(*command_line("train", **chosen), at=at, do=do, out=out)
 
     return run
 

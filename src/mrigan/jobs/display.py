@@ -10,11 +10,9 @@ from typing import Protocol, Self
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     SpinnerColumn,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
@@ -25,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT_SECONDS = 60.0
 _REFRESH_SECONDS = 1.0
+_SPEED_SECONDS = 600.0  # what the time left is told from: several steps, also on a slow machine
 
 
 class Display(Protocol):
@@ -109,20 +108,19 @@ class LineDisplay:
 
 
 class LiveDisplay:
-    """A bar for the pull, then one for the run with its losses, speed, memory and time left."""
+    """A bar for the pull, then one for the run: speed, losses, memory, time left; 80 columns do."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
             TextColumn("{task.fields[facts]}"),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console or Console(),
             refresh_per_second=4,
+            speed_estimate_period=_SPEED_SECONDS,
         )
         self._pull = self._progress.add_task("slices", total=None, visible=False, facts="")
         self._train = self._progress.add_task("epoch", total=None, visible=False, facts="")
@@ -133,7 +131,8 @@ class LiveDisplay:
 
     def pulling(self, done: int, total: int) -> None:
         """Move the pull's bar."""
-        self._progress.update(self._pull, completed=done, total=total, visible=True)
+        facts = f"{done:,} of {total:,}"
+        self._progress.update(self._pull, completed=done, total=total, visible=True, facts=facts)
 
     def training(self, plan: Plan, images_seen: int) -> None:
         """Put the run's bar in its place."""
@@ -141,7 +140,8 @@ class LiveDisplay:
         self._started = (time.monotonic(), images_seen)
         self._progress.update(self._pull, visible=False)
         self._progress.reset(self._train, total=plan.total_images, completed=images_seen)
-        self._progress.update(self._train, visible=True, description=f"epoch 1/{plan.epochs}")
+        epoch = min(plan.epoch_of(images_seen)[0] + 1, plan.epochs)
+        self._progress.update(self._train, visible=True, description=f"epoch {epoch}/{plan.epochs}")
 
     def tick(self, tick: Tick) -> None:
         """Move the run's bar; the losses are read once a second, not to stall the device."""
@@ -150,12 +150,13 @@ class LiveDisplay:
         self._shown = time.monotonic()
         began, first = self._started
         speed = (tick.images_seen - first) / max(self._shown - began, 1e-9)
-        losses = "  ".join(f"{name} {value:.3f}" for name, value in step_facts(tick).items())
+        digits = 1 if speed < 100 else 0
+        d_loss, g_loss = step_facts(tick).values()
         self._progress.update(
             self._train,
             completed=tick.images_seen,
             description=f"epoch {tick.epoch}/{self._epochs}",
-            facts=f"images  {speed:,.1f}/s  {losses}{self._tail}",
+            facts=f"{speed:,.{digits}f} images/s  D {d_loss:.3f}  G {g_loss:.3f}{self._tail}",
         )
 
     def epoch(self, row: Mapping[str, float]) -> None:
