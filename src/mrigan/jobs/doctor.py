@@ -5,12 +5,14 @@ the job does. A check that fails does not keep the others from being made.
 """
 
 import logging
+import random
 import shutil
 import statistics
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from rich.text import Text
 
 from mrigan.data.bank import HostBank
 from mrigan.data.refusal import UnusableSliceError
-from mrigan.data.source import Source, open_source
+from mrigan.data.source import Source, is_folder_marker, open_source
 from mrigan.errors import DataError, MriganError
 from mrigan.jobs.prepare import adam_values, with_defaults
 from mrigan.jobs.previous import find_previous
@@ -59,8 +61,8 @@ def examine(settings: Settings) -> int:
 def _report(name: str, check: Callable[[], str], log_format: str) -> int:
     try:
         found, status = check(), 0
-    except MriganError as error:
-        found, status = str(error), error.exit_status
+    except (MriganError, OSError) as error:  # what may not be looked at is an answer, too
+        found, status = str(error), getattr(error, "exit_status", MriganError.exit_status)
     if log_format == "json":
         log.info("check", extra={"name_of_check": name, "ok": not status, "found": found})
         return status
@@ -99,7 +101,9 @@ class _Checkup:
         settings = self._settings
         source = open_source(settings.input_uri, storage_options(settings))
         began = time.perf_counter()
-        self._listed = source.list()
+        self._listed = [
+            info for info in source.list() if not is_folder_marker(info.key, info.size_bytes)
+        ]
         listing = time.perf_counter() - began
         if not self._listed:
             raise DataError(f"{settings.input_uri}: nothing is there; check MRIGAN_INPUT_URI")
@@ -109,10 +113,11 @@ class _Checkup:
         )
 
     def _try_some(self, source: Source) -> str:
-        """Read objects spread over the listing, as the job would; say what they were."""
+        """Read objects of the listing, as the job would; say what they were."""
         settings = self._settings
-        step = max(1, len(self._listed) // _TRIED_OBJECTS)
-        tried = self._listed[::step][:_TRIED_OBJECTS]
+        # Not each n-th: pictures often alternate with something else.
+        draw = random.Random(0).sample
+        tried = draw(self._listed, min(_TRIED_OBJECTS, len(self._listed)))
         refused: list[str] = []
 
         def read(info: ObjectInfo) -> float:
@@ -125,8 +130,7 @@ class _Checkup:
 
         with ThreadPoolExecutor(1) as pool:
             seconds = list(pool.map(read, tried))
-        if len(refused) == len(tried):
-            raise DataError(f"none of {len(tried)} objects tried is a slice; {refused[0]}")
+        self._judge(refused, len(tried))
         whole = statistics.median(seconds) * len(self._listed) / settings.download_concurrency
         found = (
             f"{len(tried) - len(refused)} of {len(tried)} tried are slices, "
@@ -134,6 +138,20 @@ class _Checkup:
             f"{1000 * max(seconds):.0f}); the pull takes about {max(whole, 1):.0f} s or more"
         )
         return f"{found}; refused: {refused[0]}" if refused else found
+
+    def _judge(self, refused: list[str], tried: int) -> None:
+        """Fail where the job would, or very likely would: a sample may be unlucky with one."""
+        if len(refused) == tried:
+            raise DataError(
+                f"none of {tried} objects tried is a slice: {refused[0]}; check MRIGAN_INPUT_URI"
+            )
+        percent, allowed = 100 * len(refused) / tried, self._settings.max_refused
+        is_sure = tried == len(self._listed) or len(refused) > 2
+        if percent > allowed and is_sure:
+            raise DataError(
+                f"{len(refused)} of {tried} objects tried are no slices ({percent:.1f} %, "
+                f"{allowed:g} % is allowed): {refused[0]}; remove them or raise MRIGAN_MAX_REFUSED"
+            )
 
     def _cache(self) -> str:
         folder = self._settings.cache_dir or default_cache_dir()
@@ -150,7 +168,7 @@ class _Checkup:
     def _output(self) -> str:
         settings = self._settings
         store = open_store(settings.output_uri, storage_options(settings))
-        existed = store.is_s3 or Path(store.uri).exists()
+        missing = [] if store.is_s3 else _missing_folders(Path(store.uri))
         key, content = f".mrigan-doctor-{uuid.uuid4().hex}", b"may be removed"
         began = time.perf_counter()
         store.put(key, content)
@@ -158,11 +176,12 @@ class _Checkup:
         store.delete(key)
         seconds = (time.perf_counter() - began) / 3
         conditional = "honours" if store.honours_create() else "ignores"
-        if not existed:
-            shutil.rmtree(store.uri, ignore_errors=True)
+        with suppress(OSError):  # a folder that is not empty is not ours alone
+            for folder in missing:
+                folder.rmdir()
         if read_back != content:
             raise MriganError(f"{store.uri}: what was written did not come back the same")
-        previous = find_previous(store, settings) if existed else None
+        previous = None if missing else find_previous(store, settings)
         state = "a new run"
         if previous:
             at = previous.status.get("epoch", 0)
@@ -211,6 +230,11 @@ class _Checkup:
             f"{speed:,.1f} images/s; {settings.epochs:,} epochs of {len(self._listed):,} take "
             f"about {_span(run)}; {memory}"
         )
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """``folder`` and those above it that do not exist, innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
 
 
 def _span(seconds: float) -> str:
