@@ -3,6 +3,7 @@
 import re
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,10 @@ def _makefile():
 @pytest.mark.parametrize("target", ["setup", "train", "test", "check", "fix", "image", "up"])
 def test_make_knows_the_target(target):
     subprocess.run(["make", "-n", target], cwd=REPO, check=True, capture_output=True)
+
+
+@pytest.mark.slow
+def test_the_page_of_messages_is_current():
+    command = [sys.executable, "docs/messages.py", "--check"]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

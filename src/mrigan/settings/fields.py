@@ -4,7 +4,6 @@ The description of a field is what ``mrigan train --help`` and the README's tabl
 A field is part of a run's identity unless it is listed in ``FREE_TO_CHANGE``.
 """
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,12 +12,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 ENV_PREFIX = "MRIGAN_"
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("Input should be a finite number")
-    return value
 
 
 def _percent(value: object) -> object:
@@ -43,8 +36,8 @@ def _writable_uri(value: str) -> str:
 
 
 Uri = Annotated[str, Field(min_length=1), AfterValidator(_known_uri)]
-Rate = Annotated[float, Field(gt=0, le=1), AfterValidator(_finite)]
-Beta = Annotated[float, Field(ge=0, lt=1), AfterValidator(_finite)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -114,7 +107,7 @@ class Settings(BaseSettings):
     sample_every: Count = Field(1, title="Artifacts", description="epochs between sample grids")
     checkpoint_every: Count = Field(10, description="epochs between checkpoints")
     checkpoint_minutes: float = Field(
-        10.0, gt=0, description="a checkpoint at least this often, minutes"
+        10.0, gt=0, allow_inf_nan=False, description="a checkpoint at least this often, minutes"
     )
     keep_checkpoints: Count = Field(3, description="newest checkpoints kept")
 
@@ -129,7 +122,10 @@ class Settings(BaseSettings):
     )
     storage_retries: int = Field(10, ge=0, le=100, description="retries of one storage request")
     storage_timeout: float = Field(
-        180.0, gt=0, description="time after which a failing storage request is given up, seconds"
+        180.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="time after which a failing storage request is given up, seconds",
     )
     sse: Literal["", "AES256", "aws:kms"] = Field(
         "", description="server-side encryption of what is written: `AES256` (SSE-S3) or `aws:kms`"
