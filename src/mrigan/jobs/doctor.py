@@ -24,7 +24,7 @@ from mrigan.data.bank import HostBank
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.source import Source, is_folder_marker, open_source
 from mrigan.errors import DataError, MriganError
-from mrigan.jobs.prepare import adam_values, with_defaults
+from mrigan.jobs.prepare import fresh_state, with_defaults
 from mrigan.jobs.previous import find_previous
 from mrigan.jobs.storage_options import storage_options
 from mrigan.runtime.device import (
@@ -39,7 +39,6 @@ from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import ObjectInfo, open_store
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.state import build_state
 
 log = logging.getLogger(__name__)
 
@@ -200,15 +199,7 @@ class _Checkup:
         keep_freed_memory(device)
         shape = (settings.batch_size, 1, settings.image_height, settings.image_width)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        state = build_state(
-            latent_dim=settings.latent_dim,
-            height=settings.image_height,
-            width=settings.image_width,
-            adam=adam_values(settings),
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            device=device,
-        )
+        state = fresh_state(settings, self._hardware)
         plan = Plan(
             slices=len(images), epochs=2, batch_size=settings.batch_size, accumulation_steps=1
         )

@@ -4,6 +4,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -75,16 +76,14 @@ def _has_objects(store: Store) -> bool:
 
 def _uploads(store: Store, folder: Path, files: list[Path]) -> Iterator[Callable[[], None]]:
     for path in files:
-        key = path.relative_to(folder).as_posix()
-        yield lambda key=key, path=path: store.put(key, path)  # type: ignore[misc]
+        yield partial(store.put, path.relative_to(folder).as_posix(), path)
 
 
 def _drawings(store: Store, count: int, height: int, width: int) -> Iterator[Callable[[], None]]:
+    def write(index: int) -> None:
+        buffer = io.BytesIO()
+        Image.fromarray(draw(index, height, width)).save(buffer, "PNG")
+        store.put(f"phantom-{index:06d}.png", buffer.getvalue())
+
     for index in range(count):
-
-        def write(index: int = index) -> None:
-            buffer = io.BytesIO()
-            Image.fromarray(draw(index, height, width)).save(buffer, "PNG")
-            store.put(f"phantom-{index:06d}.png", buffer.getvalue())
-
-        yield write
+        yield partial(write, index)

@@ -19,7 +19,7 @@ from mrigan.settings.fields import Settings, identity
 from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import Store
 from mrigan.training.plan import ENOUGH_STEPS, Plan
-from mrigan.training.state import AdamValues
+from mrigan.training.state import AdamValues, TrainingState, build_state
 
 log = logging.getLogger(__name__)
 
@@ -49,12 +49,21 @@ def with_defaults(settings: Settings) -> Settings:
     return settings.model_copy(update=missing)
 
 
-def adam_values(settings: Settings) -> AdamValues:
-    """Adam's values of ``with_defaults(settings)``."""
-    return AdamValues(
+def fresh_state(settings: Settings, hardware: Hardware) -> TrainingState:
+    """Networks and optimizers at the start of a run of ``with_defaults(settings)``."""
+    adam = AdamValues(
         g_lr=_filled(settings.g_lr),
         d_lr=_filled(settings.d_lr),
         betas=(_filled(settings.beta1), _filled(settings.beta2)),
+    )
+    return build_state(
+        latent_dim=settings.latent_dim,
+        height=settings.image_height,
+        width=settings.image_width,
+        adam=adam,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        device=hardware.device,
     )
 
 

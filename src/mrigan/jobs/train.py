@@ -14,7 +14,7 @@ from mrigan.data.pack import PullInterrupted
 from mrigan.data.sampler import epoch_order
 from mrigan.errors import MriganError, StorageError
 from mrigan.jobs.display import Display, open_display
-from mrigan.jobs.prepare import Prepared, adam_values, prepare, with_defaults
+from mrigan.jobs.prepare import Prepared, fresh_state, prepare, with_defaults
 from mrigan.jobs.previous import Previous, find_previous, resume_point
 from mrigan.jobs.recorder import GRID_IMAGES, Recorder
 from mrigan.jobs.status import record_end
@@ -25,7 +25,6 @@ from mrigan.settings.fields import Settings
 from mrigan.storage.store import open_store
 from mrigan.training.checkpoint import decode, restore
 from mrigan.training.loop import train as training_loop
-from mrigan.training.state import TrainingState, build_state
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +82,7 @@ def _is_complete(previous: Previous, settings: Settings) -> bool:
 def _run(prepared: Prepared, stop: StopRequest, display: Display) -> Outcome:
     settings, plan, hardware = prepared.settings, prepared.plan, prepared.hardware
     keep_freed_memory(hardware.device)
-    state = _fresh_state(prepared)
+    state = fresh_state(settings, hardware)
     saved, rows = resume_point(prepared.store)
     if saved:
         restore(state, decode(saved.data))
@@ -124,19 +123,6 @@ def _run(prepared: Prepared, stop: StopRequest, display: Display) -> Outcome:
         raise
     finally:
         publisher.close()
-
-
-def _fresh_state(prepared: Prepared) -> TrainingState:
-    settings = prepared.settings
-    return build_state(
-        latent_dim=settings.latent_dim,
-        height=settings.image_height,
-        width=settings.image_width,
-        adam=adam_values(settings),
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        device=prepared.hardware.device,
-    )
 
 
 def _finish(
