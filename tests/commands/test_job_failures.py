@@ -200,7 +200,7 @@ def test_a_store_that_fails_in_mid_run_ends_it(train, output, little_patience):
 def test_a_stop_while_the_store_fails_is_heard(train, output, monkeypatch):
     """A step waits for room with the publisher, which waits for the store."""
     monkeypatch.setattr(train_module, "_FLUSH_SECONDS_WHEN_STOPPED", 1.0)
-    asked = threading.Timer(3.0, os.kill, (os.getpid(), signal.SIGTERM))
+    asked = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
 
     def spoil():
         spoils(output)()
