@@ -2,12 +2,14 @@
 
 Each worker takes the next object, reads it, and writes its row where it belongs; nothing else is
 held, so memory does not grow with the number of slices. There are few workers to begin with, and
-more for as long as cores stand idle: threads hide the store's latency, and where there is none
-they only get in each other's way.
+more for as long as cores stand idle and the store's latency asks for them: threads hide latency,
+and where there is none they only get in each other's way.
 """
 
 import hashlib
+import math
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +26,7 @@ from mrigan.storage.keys import ObjectInfo
 _TICK_SECONDS = 0.2
 _GROWTH_SECONDS = 0.02
 _BUSY = 0.7
+_AMPLE = 3.0
 _LAST_READS_SECONDS = 1.0
 
 
@@ -81,14 +84,15 @@ def pull(
             for _ in range(extra):
                 # A descriptor each: a read that outlives this call must not write to a reused one.
                 descriptor = os.dup(rows.fileno())
-                pending.add(pool.submit(_work, source, todo, descriptor, shape, pulled))
+                pending.add(pool.submit(_work, source, todo, descriptor, shape, pulled, load))
             tick = _GROWTH_SECONDS if len(pending) < concurrency else _TICK_SECONDS
             done, pending = wait(pending, timeout=tick, return_when=FIRST_EXCEPTION)
             for future in done:
                 future.result()
             on_tick()
-            room = min(len(pending), concurrency - len(pending), len(todo))
-            extra = room if load.leaves_cores_idle() else 0
+            most = min(concurrency, load.useful_workers())
+            room = min(len(pending), most - len(pending), len(todo))
+            extra = max(room, 0) if load.leaves_cores_idle() else 0
     finally:
         todo.clear()
         wait(pending, timeout=_LAST_READS_SECONDS)
@@ -96,16 +100,39 @@ def pull(
 
 
 class _Load:
-    """How busy this process kept its cores since it was last asked."""
+    """How busy this process keeps its cores, and what its reads spend their time on."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.process_time()
+        self._reads: deque[tuple[float, float]] = deque()
+        self._count, self._worked, self._least_waited = 0, 0.0, math.inf
 
     def leaves_cores_idle(self) -> bool:
+        """Look back to when it was last asked."""
         wall, cpu = time.monotonic(), time.process_time()
         share = (cpu - self._cpu) / max(wall - self._wall, 1e-6) / usable_cores()
         self._wall, self._cpu = wall, cpu
         return share < _BUSY
+
+    def note(self, seconds: float, cpu_seconds: float) -> None:
+        """Count one read; called by the thread that did it."""
+        self._reads.append((seconds, cpu_seconds))
+
+    def useful_workers(self) -> int:
+        """Return how many can keep the cores busy, amply; a very large number before any read.
+
+        By Little's law. A core that other processes hold looks idle too, so latency is what the
+        least disturbed of all reads has waited.
+        """
+        while self._reads:
+            seconds, cpu_seconds = self._reads.popleft()
+            self._count += 1
+            self._worked += cpu_seconds
+            self._least_waited = min(self._least_waited, seconds - cpu_seconds)
+        if not self._worked:
+            return sys.maxsize
+        waits_per_work = self._least_waited * self._count / self._worked
+        return int(_AMPLE * usable_cores() * (1 + waits_per_work))
 
 
 def _work(
@@ -114,6 +141,7 @@ def _work(
     descriptor: int,
     shape: tuple[int, int, Fit],
     pulled: deque[Pulled],
+    load: _Load,
 ) -> None:
     """Take from ``todo`` until it is empty; deques are safe to share between threads."""
     height, width, fit = shape
@@ -124,11 +152,13 @@ def _work(
                 number, info = todo.popleft()
             except IndexError:  # another worker took the last one in between
                 return
+            started, cpu_started = time.monotonic(), time.thread_time()
             try:
                 pixels = source.read(info, height, width, fit).tobytes()
             except UnusableSliceError as refusal:
                 pulled.append(Pulled(number, "", refusal.reason))
                 continue
+            load.note(time.monotonic() - started, time.thread_time() - cpu_started)
             _write_all(descriptor, pixels, number * row_bytes)
             pulled.append(Pulled(number, hashlib.sha256(pixels).hexdigest(), ""))
     finally:
