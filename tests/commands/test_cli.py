@@ -57,7 +57,7 @@ def test_the_help_of_train_tells_settings_sources_and_statuses(mrigan):
         ),
         (["fetch", "x", "y", "z"], "z: unknown; `mrigan fetch --help` lists the options"),
         (["fetch", "x", "y", "--only", "sample"], "--only: sample is no part of a run; choose"),
-        (["train", "--log-format", "xml"], "--log-format: Input should be 'auto', 'text' or"),
+        (["train", "--log-format", "xml"], "--log-format: takes 'auto', 'text' or 'json'"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_that_says_how_to_right_it(mrigan, arguments, said):

@@ -71,7 +71,8 @@ def _available(device: str) -> str:
         needed = f"CUDA {torch.version.cuda}" if torch.version.cuda else "a CUDA build of torch"
         raise SettingsError(
             f"MRIGAN_DEVICE: cuda was asked for, but torch {torch.__version__} finds no GPU; it "
-            f"needs {needed} ({_driver_needed()}), and a container the GPU override of compose"
+            f"needs {needed} ({_driver_needed()}); a container is given the GPU by "
+            "docker-compose.gpu.yml"
         )
     if device == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("MRIGAN_DEVICE: mps was asked for, but this is no Mac with a Metal GPU")

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
@@ -22,6 +22,22 @@ from mrigan.settings.fields import ENV_PREFIX, Settings
 # What the platforms themselves put among the hyperparameters.
 _PLATFORM_HYPERPARAMETERS = ("sagemaker_", "_tuning_objective_metric")
 _ML_ROOT = f"{ENV_PREFIX}ML_ROOT"
+# The library's own words speak of inputs and parsing; by its name of the error.
+_SAID = {
+    "int_parsing": "takes a whole number",
+    "int_type": "takes a whole number",
+    "int_from_float": "takes a whole number",
+    "float_parsing": "takes a number",
+    "float_type": "takes a number",
+    "finite_number": "takes a finite number",
+    "greater_than": "must be more than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "takes {expected}",
+    "string_type": "takes a text",
+    "string_too_short": "must not be empty",
+}
 
 
 class _Layer(NamedTuple):
@@ -158,8 +174,10 @@ def _suggest(name: str, known: list[str], prefix: str = "") -> str:
     return f"{prefix}{name}: unknown{hint}"
 
 
-def _problem(item: Mapping[str, object], names: Mapping[str, str]) -> str:
+def _problem(item: Mapping[str, Any], names: Mapping[str, str]) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
+    if said := _SAID.get(item["type"]):
+        message = said.format_map(item.get("ctx", {})).removesuffix(".0")
     location = item["loc"]
     if isinstance(location, tuple) and location:
         field = str(location[0])

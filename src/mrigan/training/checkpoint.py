@@ -17,8 +17,9 @@ def snapshot(state: TrainingState) -> dict[str, Any]:
     """
     if not all(bool(torch.isfinite(weight).all()) for weight in _weights(state)):
         raise DivergedError(
-            f"training diverged: a weight is not finite at {state.images_seen:,} images; the last "
-            "checkpoint is whole: lower MRIGAN_G_LR and MRIGAN_D_LR in a new MRIGAN_OUTPUT_URI"
+            f"training diverged: a weight is not finite at {state.images_seen:,} images; what "
+            "was saved before is whole; lower MRIGAN_G_LR and MRIGAN_D_LR, in a new "
+            "MRIGAN_OUTPUT_URI"
         )
     parts = {
         "G": state.G.state_dict(),

@@ -136,6 +136,7 @@ def _check_finite(sums: Sums, images_seen: int) -> None:
     d_loss, g_loss = torch.stack([sums["d_loss"], sums["g_loss"]]).tolist()
     if not (math.isfinite(d_loss) and math.isfinite(g_loss)):
         raise DivergedError(
-            f"training diverged: the losses are not finite at {images_seen:,} images; the last "
-            "checkpoint is whole: lower MRIGAN_G_LR and MRIGAN_D_LR in a new MRIGAN_OUTPUT_URI"
+            f"training diverged: the losses are not finite at {images_seen:,} images; what "
+            "was saved before is whole; lower MRIGAN_G_LR and MRIGAN_D_LR, in a new "
+            "MRIGAN_OUTPUT_URI"
         )
