@@ -178,3 +178,9 @@ def test_the_users_allocator_string_wins(monkeypatch, cuda_name, generic_name, i
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # restores os.environ after apply_default
     assert allocator.apply_default() == in_force
+
+
+def test_a_bad_value_of_a_file_names_the_file(tmp_path):
+    dotenv = tmp_path / ".env"
+    dotenv.write_text("MRIGAN_SEED=one\n")
+    assert problems(dotenv=dotenv) == (f"MRIGAN_SEED: takes a whole number (in {dotenv})",)

@@ -23,7 +23,7 @@ def _known_uri(value: str) -> str:
     if separator and scheme not in {"s3", "file", "phantom"}:
         raise ValueError(f"{scheme}:// is not supported; use s3://bucket/prefix or a folder")
     if separator and not rest.strip("/"):
-        raise ValueError(f"nothing follows {scheme}://")
+        raise ValueError(f"nothing follows {scheme}://; name what is meant")
     if scheme == "phantom" and separator and not (rest.isdecimal() and int(rest) > 0):
         raise ValueError("phantom:// takes a number of slices, as in phantom://512")
     return value

@@ -46,12 +46,18 @@ class _Layer(NamedTuple):
     values: dict[str, object]
     prefix: str
     unknown: list[str]
+    file: str = ""
 
     def name(self, field: str) -> str:
         dashed = self.prefix == "--"
         upper = self.prefix == ENV_PREFIX
         spelt = field.replace("_", "-") if dashed else field.upper() if upper else field
         return f"{self.prefix}{spelt}"
+
+    @property
+    def place(self) -> str:
+        """Where to look, if the name does not tell."""
+        return f" (in {self.file})" if self.file else ""
 
 
 def load_settings(
@@ -81,13 +87,17 @@ def load_settings(
     problems = [line for layer in layers for line in layer.unknown]
     values: dict[str, object] = {}
     names: dict[str, str] = {}
+    places: dict[str, str] = {}
     for layer in reversed(layers):
         values |= layer.values
         names |= {field: layer.name(field) for field in layer.values}
+        places |= dict.fromkeys(layer.values, layer.place)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
-        problems += [_problem(dict(item), names) for item in error.errors(include_url=False)]
+        problems += [
+            _problem(dict(item), names, places) for item in error.errors(include_url=False)
+        ]
         raise SettingsError(*problems) from None
     if problems:
         raise SettingsError(*problems)
@@ -125,7 +135,7 @@ def _dotenv(path: Path) -> _Layer:
     # The library hands on the file's other variables too: compose keeps its own there.
     values = {field: value for field, value in source().items() if field in Settings.model_fields}
     unknown = [f"{line} (in {path})" for line in _misspelt(names)]
-    return _Layer(values, ENV_PREFIX, unknown)
+    return _Layer(values, ENV_PREFIX, unknown, str(path))
 
 
 def _hyperparameters(path: Path | None) -> _Layer:
@@ -134,7 +144,7 @@ def _hyperparameters(path: Path | None) -> _Layer:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(raw, dict):
-            raise TypeError("not a JSON object")
+            raise TypeError(f"it is a {type(raw).__name__}")
     except (OSError, ValueError, TypeError) as error:
         return _Layer({}, "hyperparameter ", [f"{path}: not a JSON object of settings ({error})"])
     ours = {
@@ -174,14 +184,14 @@ def _suggest(name: str, known: list[str], prefix: str = "") -> str:
     return f"{prefix}{name}: unknown{hint}"
 
 
-def _problem(item: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _problem(item: Mapping[str, Any], names: Mapping[str, str], places: Mapping[str, str]) -> str:
     message = str(item["msg"]).removeprefix("Value error, ")
     if said := _SAID.get(item["type"]):
         message = said.format_map(item.get("ctx", {})).removesuffix(".0")
     location = item["loc"]
     if isinstance(location, tuple) and location:
         field = str(location[0])
-        return f"{names.get(field, field)}: {message}"
+        return f"{names.get(field, field)}: {message}{places.get(field, '')}"
     # A rule between settings speaks of fields; say them as the user did.
     fields = re.compile(rf"\b({'|'.join(Settings.model_fields)})\b")
     return fields.sub(lambda found: names.get(found[0], _variable(found[0])), message)
