@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -123,14 +124,20 @@ FACTS = {
 REAL, DRAWN = render_grid(noise(3), 8), render_grid(noise(2), 8)
 
 
-def page(rows=()):
+@cache
+def page(epochs_done):
     return render_report(
-        rows=rows, facts=FACTS, epochs=7, images_seen=4321, real_grid=REAL, grid=DRAWN
+        rows=rows_of(epochs_done),
+        facts=FACTS,
+        epochs=7,
+        images_seen=4321,
+        real_grid=REAL,
+        grid=DRAWN,
     ).decode()
 
 
 def test_the_report_needs_nothing_from_anywhere():
-    text = page(rows_of(2))
+    text = page(2)
     assert not re.search(r"https?:|//cdn|<link|<script|@import|url\(", text)
     sources = re.findall(r'\bsrc="([^"]{0,40})', text)
     assert len(sources) == 3
@@ -139,25 +146,25 @@ def test_the_report_needs_nothing_from_anywhere():
 
 
 def test_names_in_the_report_stay_text():
-    text = page(rows_of(1))
+    text = page(2)
     assert "<script" not in text
     assert text.count("<img") == 3
     assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;&amp;amp;" in text
 
 
 def test_the_report_holds_the_very_grids():
-    text = page(rows_of(2))
+    text = page(2)
     for picture, caption in ((REAL, "Real slices"), (DRAWN, "Generated after 4,321 images")):
         code = base64.b64encode(picture).decode()
         assert f'src="data:image/png;base64,{code}"><figcaption>{caption}<' in text
 
 
 def test_a_report_before_the_end_of_the_first_epoch_says_so():
-    assert "<b>0 of 7</b>" in page()
+    assert "<b>0 of 7</b>" in page(0)
 
 
 def test_the_report_tells_the_last_epoch_and_the_limits():
-    text = page(rows_of(4))
-    assert "<b>4 of 7</b>" in text
+    text = page(2)
+    assert "<b>2 of 7</b>" in text
     assert "1,300 slices" in text
     assert "not for diagnosis" in text

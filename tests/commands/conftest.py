@@ -192,14 +192,13 @@ def _without_clocks(objects):
 
 
 @pytest.fixture
-def start(cache_dir):
-    """Start a real process that trains; it is killed if the test leaves it running."""
+def spawn():
+    """Start a command as a real process; it is killed if the test leaves it running."""
     started = []
 
-    def run(output_uri, **settings):
-        chosen = TINY | {"output_uri": output_uri, "cache_dir": cache_dir / "mrigan"} | settings
+    def run(*arguments):
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("mrigan"), *command_line("train", **chosen)],
+            [Path(sys.executable).with_name("mrigan"), *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -211,3 +210,14 @@ def start(cache_dir):
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def spawn_train(spawn, cache_dir):
+    """Start a real process that trains the tiny run, with some settings changed."""
+
+    def run(output_uri, **settings):
+        chosen = TINY | {"output_uri": output_uri, "cache_dir": cache_dir / "mrigan"} | settings
+        return spawn(*command_line("train", **chosen))
+
+    return run

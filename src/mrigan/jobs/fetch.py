@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 8
 _SHOWN = 5
 _TICK_SECONDS = 0.2
+_LAST_READS_SECONDS = 2.0
 
 
 class _Stopped(Exception):  # noqa: N818  # no error: someone asked for it
@@ -132,8 +133,8 @@ def _bring_all(
     outcomes: dict[Item, Outcome] = {}
     failures: dict[str, StorageError] = {}
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch")
+    todo = {pool.submit(bring, store, item, folder, count): item for item in plan.items}
     try:
-        todo = {pool.submit(bring, store, item, folder, count): item for item in plan.items}
         pending: set[Future[Outcome]] = set(todo)
         while pending and not should_stop():
             done, pending = wait(pending, _TICK_SECONDS, FIRST_COMPLETED)
@@ -146,7 +147,9 @@ def _bring_all(
         return outcomes, failures, bool(pending)
     finally:
         stopping.set()
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
+        # A moment for those under way to end well; a silent server would take minutes.
+        wait([future for future in todo if future.running()], _LAST_READS_SECONDS)
 
 
 def _check_space(plan: Plan, folder: Path) -> None:
