@@ -2,14 +2,12 @@
 
 Each worker takes the next object, reads it, and writes its row where it belongs; nothing else is
 held, so memory does not grow with the number of slices. There are few workers to begin with, and
-more for as long as cores stand idle and the store's latency asks for them: threads hide latency,
-and where there is none they only get in each other's way.
+as many more as hide the store's latency: where there is none they only get in each other's way.
 """
 
 import hashlib
 import math
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,7 +24,9 @@ from mrigan.storage.keys import ObjectInfo
 _TICK_SECONDS = 0.2
 _GROWTH_SECONDS = 0.02
 _BUSY = 0.7
-_AMPLE = 3.0
+_AMPLE = 1.5  # workers for each that would do if every read took the same time
+_USUAL_WAIT = 2.0  # the store's usual latency, in its shortest
+_NO_WAIT_SECONDS = 1e-4
 _LAST_READS_SECONDS = 1.0
 
 
@@ -79,7 +79,7 @@ def pull(
     pending: set[Future[None]] = set()
     load = _Load()
     try:
-        extra = min(2 * usable_cores(), concurrency, len(todo))
+        extra = min(usable_cores() + 1, concurrency, len(todo))
         while extra or pending:
             for _ in range(extra):
                 # A descriptor each: a read that outlives this call must not write to a reused one.
@@ -90,9 +90,8 @@ def pull(
             for future in done:
                 future.result()
             on_tick()
-            most = min(concurrency, load.useful_workers())
-            room = min(len(pending), most - len(pending), len(todo))
-            extra = max(room, 0) if load.leaves_cores_idle() else 0
+            useful = load.useful_workers() if load.leaves_cores_idle() else 0
+            extra = max(min(useful, concurrency, len(pending) + len(todo)) - len(pending), 0)
     finally:
         todo.clear()
         wait(pending, timeout=_LAST_READS_SECONDS)
@@ -115,23 +114,27 @@ class _Load:
         return share < _BUSY
 
     def note(self, seconds: float, cpu_seconds: float) -> None:
-        """Count one read; called by the thread that did it."""
-        self._reads.append((seconds, cpu_seconds))
+        """Count one read; called by the thread that did it.
+
+        One that waited for nothing asked no store: a phantom, or refused by its listing alone.
+        """
+        if seconds - cpu_seconds > _NO_WAIT_SECONDS:
+            self._reads.append((seconds, cpu_seconds))
 
     def useful_workers(self) -> int:
-        """Return how many can keep the cores busy, amply; a very large number before any read.
+        """Return how many can keep the cores busy, amply, by Little's law; 0 while that is unknown.
 
-        By Little's law. A core that other processes hold looks idle too, so latency is what the
-        least disturbed of all reads has waited.
+        Reads also wait for each other and for cores that other processes hold, so the store's
+        latency is judged by the least disturbed of all. The first ones open connections.
         """
         while self._reads:
             seconds, cpu_seconds = self._reads.popleft()
             self._count += 1
             self._worked += cpu_seconds
             self._least_waited = min(self._least_waited, seconds - cpu_seconds)
-        if not self._worked:
-            return sys.maxsize
-        waits_per_work = self._least_waited * self._count / self._worked
+        if self._count < 2 * (usable_cores() + 1):
+            return 0
+        waits_per_work = _USUAL_WAIT * self._least_waited * self._count / max(self._worked, 1e-9)
         return int(_AMPLE * usable_cores() * (1 + waits_per_work))
 
 
@@ -158,7 +161,8 @@ def _work(
             except UnusableSliceError as refusal:
                 pulled.append(Pulled(number, "", refusal.reason))
                 continue
-            load.note(time.monotonic() - started, time.thread_time() - cpu_started)
+            finally:
+                load.note(time.monotonic() - started, time.thread_time() - cpu_started)
             _write_all(descriptor, pixels, number * row_bytes)
             pulled.append(Pulled(number, hashlib.sha256(pixels).hexdigest(), ""))
     finally:
