@@ -165,11 +165,31 @@ def test_a_second_ctrl_c_means_at_once(train, tmp_path):
     assert ended.err == "mrigan: interrupted at once: what was not yet saved is lost\n"
 
 
-def test_a_stop_before_the_first_step_leaves_something_to_go_on_from(train, tmp_path):
+def test_a_stop_in_the_middle_of_an_epoch_is_in_no_number_afterwards(
+    train, tmp_path, finished_in_folder, content, assert_same_run
+):
     uri = str(tmp_path / "run")
     ended = train(uri, at="machine device", do=stop_with(signal.SIGTERM))
     assert ended.status == 143
-    assert list_checkpoints(open_store(uri)) == [8]
+    assert list_checkpoints(open_store(uri)) == [8]  # a step, however early the stop
+    assert train(uri).status == 0
+    assert_same_run(content(uri), content(finished_in_folder.uri))
+
+
+def test_a_stop_while_slices_are_pulled_trains_nothing_and_says_so(train, tmp_path):
+    uri, began = str(tmp_path / "run"), time.monotonic()
+    ended = train(
+        uri,
+        input_uri="phantom://9999",
+        cache_dir=tmp_path / "cache",
+        at="machine device",
+        do=stop_with(signal.SIGTERM),
+    )
+    assert time.monotonic() - began < 10
+    assert (ended.status, ended.err) == (143, "")
+    assert 'interrupted signal=SIGTERM while="pulling slices"' in ended.out
+    assert (status_of(uri)["state"], status_of(uri)["reason"]) == ("interrupted", "SIGTERM")
+    assert open_store(uri).list() == [open_store(uri).head("status.json")]
 
 
 def test_on_sagemaker_a_clean_stop_is_success_and_settings_come_from_its_file(
