@@ -47,6 +47,7 @@ class Publisher:
         self._busy = False
         self._closing = False
         self._error: BaseException | None = None
+        self._trouble = ""  # what the store last failed with, while it is tried again
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
         self._thread.start()
 
@@ -81,9 +82,10 @@ class Publisher:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     waiting = ", ".join(self._queue) or "the last upload"
+                    trouble = f"; {self._trouble}" if self._trouble else ""
                     raise StorageError(
                         f"not everything was published within {timeout_seconds:.0f} s (waiting: "
-                        f"{waiting}); what is there is whole, run the same command again"
+                        f"{waiting}{trouble}); what is there is whole, run the same command again"
                     )
                 self._changed.wait(left)
             self._raise_error()
@@ -137,6 +139,7 @@ class Publisher:
                 raise
             except StorageError as error:
                 with self._changed:
+                    self._trouble = str(error)
                     if self._closing or time.monotonic() - started + pause > self._patience:
                         raise
                     log.warning("publish_again", extra={"slot": slot, "reason": str(error)})
