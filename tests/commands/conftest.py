@@ -161,6 +161,12 @@ def finished(request):
 
 
 @pytest.fixture
+def tinier():
+    """Settings that make an epoch one step, for runs that are compared with nothing."""
+    return {"input_uri": "phantom://4", "image_height": 32, "image_width": 32}
+
+
+@pytest.fixture
 def content():
     """Every object below a URI: key -> bytes."""
 

@@ -1,0 +1,131 @@
+"""The same command again: complete, gone on with, refused, or put right after damage."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+from mrigan.storage.store import open_store
+
+
+def listing(uri):
+    """What changes whenever an object is written, even with the same bytes."""
+    return [(info.key, info.etag, info.modified) for info in open_store(uri).list()]
+
+
+def test_the_same_command_again_says_that_it_is_complete_and_writes_nothing(finished, train):
+    before = listing(finished.uri)
+    again = train(finished.uri)
+    assert again.status == 0
+    assert "already_complete" in again.out
+    assert listing(finished.uri) == before
+
+
+def test_more_epochs_go_on_to_the_very_bits_of_a_longer_run(
+    finished_in_folder, store_uri, train, content, assert_same_run
+):
+    assert train(store_uri, epochs=1).status == 0
+    longer = train(store_uri)
+    assert longer.status == 0
+    assert "resumed images_seen=13" in longer.out
+    assert_same_run(content(store_uri), content(finished_in_folder.uri))
+
+
+def test_other_settings_are_refused_by_name_and_change_nothing(finished, train):
+    before = listing(finished.uri)
+    ended = train(finished.uri, seed=1, batch_size=5, epochs=4)
+    assert (ended.status, ended.out) == (2, "")
+    assert ended.err == (
+        f"mrigan: {finished.uri} holds a run with other settings: batch_size is 5, was 4, "
+        "seed is 1, was 0; use those, or another MRIGAN_OUTPUT_URI\n"
+    )
+    assert listing(finished.uri) == before
+
+
+def test_other_slices_are_refused_and_change_nothing(finished, train):
+    before = listing(finished.uri)
+    ended = train(finished.uri, input_uri="phantom://14", epochs=4)
+    assert ended.status == 4
+    assert re.fullmatch(
+        r"mrigan: the slices are not those this run began with \(13 then, 14 now; .*"
+        r"data/manifest.jsonl lists the former\): put them back, or choose another "
+        r"MRIGAN_OUTPUT_URI\n",
+        ended.err,
+    )
+    assert listing(finished.uri) == before
+
+
+def test_what_changes_no_weight_may_differ(finished_in_folder, tmp_path, train):
+    uri = copied(finished_in_folder, tmp_path)
+    assert train(uri, epochs=4, keep_checkpoints=2, sample_every=3, log_format="json").status == 0
+    kept = [info.key for info in open_store(uri).list("checkpoints")]
+    assert kept == [f"checkpoints/{n:09d}.{kind}" for n in (39, 52) for kind in ("json", "pt")]
+    # The last epoch has a grid, whatever SAMPLE_EVERY says.
+    assert open_store(uri).head("samples/epoch-0004.png")
+
+
+def copied(run, tmp_path):
+    """The run in a folder of the test's own."""
+    return str(shutil.copytree(run.uri, tmp_path / "copy"))
+
+
+def as_killed(uri):
+    """The run as a kill would have left it: with nothing that says it is complete."""
+    store = open_store(uri)
+    status = json.loads(store.get("status.json")) | {"state": "running"}
+    store.put("status.json", json.dumps(status).encode())
+    return store
+
+
+def broken(data):
+    return data[:1000] + bytes([data[1000] ^ 1]) + data[1001:]
+
+
+DAMAGE = {
+    "flipped byte": lambda store, key: store.put(key, broken(store.get(key))),
+    "truncated": lambda store, key: store.put(key, store.get(key)[:-1]),
+    "tensors missing": lambda store, key: store.delete(key),
+    "json missing": lambda store, key: store.delete(key.replace(".pt", ".json")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_broken_newest_checkpoint_is_passed_over_and_the_bits_are_the_same(
+    finished_in_folder, tmp_path, train, content, assert_same_run, damage
+):
+    store = as_killed(copied(finished_in_folder, tmp_path))
+    DAMAGE[damage](store, "checkpoints/000000039.pt")
+    ended = train(store.uri)
+    assert ended.status == 0
+    assert "resumed images_seen=26" in ended.out
+    warnings = [line for line in ended.out.splitlines() if "WARNING checkpoint_" in line]
+    assert len(warnings) == (damage != "json missing")  # tensors alone were never a checkpoint
+    assert all("key=checkpoints/000000039.pt" in line for line in warnings)
+    assert_same_run(content(store.uri), content(finished_in_folder.uri))
+
+
+def test_with_no_checkpoint_left_a_killed_run_begins_anew(
+    tmp_path, train, content, assert_same_run, tinier
+):
+    uri = str(tmp_path / "run")
+    assert train(uri, epochs=1, **tinier).status == 0
+    before = content(uri)
+    store = as_killed(uri)
+    for info in store.list("checkpoints"):
+        store.put(info.key, b"not what it was")
+    ended = train(uri, epochs=1, **tinier)
+    assert ended.status == 0
+    assert ended.out.count("WARNING checkpoint_incomplete") == 1
+    assert "resumed" not in ended.out
+    assert_same_run(content(uri), before)
+
+
+def test_a_run_killed_before_its_last_word_only_says_it(finished_in_folder, tmp_path, train):
+    store = as_killed(copied(finished_in_folder, tmp_path))
+    before = {info.key: info.etag for info in store.list("checkpoints")}
+    ended = train(store.uri)
+    assert ended.status == 0
+    assert "epoch epoch=" not in ended.out
+    assert json.loads(store.get("status.json"))["state"] == "completed"
+    assert {info.key: info.etag for info in store.list("checkpoints")} == before
