@@ -102,7 +102,8 @@ def prepare(
     try:
         pack = _pull(settings, on_progress, should_stop)
     except RefusedError as error:
-        store.put(run_tree.MANIFEST, encode_manifest(error.manifest))  # its reasons, each
+        if previous is None:  # else it is the list of what that run was trained on
+            store.put(run_tree.MANIFEST, encode_manifest(error.manifest))
         raise
     facts = {
         "settings": settings.model_dump(mode="json"),
