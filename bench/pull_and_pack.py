@@ -1,13 +1,16 @@
 """Cold pull and pack from S3 against the notebook's loop, at several latencies, in one run.
 
     python bench/pull_and_pack.py [--folder DIR] [--latency-ms 0 30] [--objects 1280] [--rounds 3]
+        [--wait-idle 60]
 
 The notebook's loop is one ``get_object`` after another, PIL to grey and 200x160, a list of float32
 arrays, and ``torch.stack``. Both read the same objects from ``latency_s3.py``; each measurement is
 a process of its own, the two take turns, and figures are medians. Time begins with listing; what
 imports and making the client take (``client``) is boto3's own in both. Memory is the peak above
 what the imports left: after the work, and after every row was read once as well, which is the one
-that counts. The warm start is another process that finds the cache of the cold one.
+that counts. ``others`` are the cores that anything else took meanwhile: the loop leaves one of two
+free, so a shared machine costs the packing more than it. The warm start is another process that
+finds the cache of the cold one.
 
 Without ``--folder``, phantoms as 512x512 JPEGs are made first. With latency only ``--objects-slow``
 objects are used, as the loop takes 35 ms for each; so small a pack is no measure of memory.
@@ -15,7 +18,6 @@ objects are used, as the loop takes 35 ms for each; so small a pack is no measur
 
 import argparse
 import json
-import multiprocessing
 import os
 import shutil
 import statistics
@@ -33,6 +35,7 @@ import numpy as np
 from PIL import Image
 
 from latency_s3 import BUCKET, PREFIX, RunningServer, running
+from slice_sets import link_slices, make_slices
 
 HEIGHT, WIDTH = 200, 160
 _TARGETS = {0.0: 3.0, 30.0: 20.0}  # times the loop
@@ -97,15 +100,17 @@ def work(variant: str, cache_dir: Path, out: Path) -> None:
     floor = _status_bytes("VmHWM")
     started = time.perf_counter()
     load = connect()
-    connected, cpu = time.perf_counter(), time.process_time()
+    connected, cpu, busy = time.perf_counter(), time.process_time(), _busy_seconds()
     loaded = load()
     seconds, cpu = time.perf_counter() - connected, time.process_time() - cpu
+    others = max(_busy_seconds() - busy - cpu, 0.0) / seconds
     peak = _status_bytes("VmHWM") - floor
     loaded.images.max()  # every row is in memory now, as it is in training
     facts = {
         "client": connected - started,
         "seconds": seconds,
         "cpu": cpu,
+        "others": others,
         "peak": peak,
         "peak_read": _status_bytes("VmHWM") - floor,
         "objects": len(loaded.keys),
@@ -124,12 +129,30 @@ def _status_bytes(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) * 1024
 
 
+def _busy_seconds() -> float:
+    """What all cores have worked since the machine started."""
+    first = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, first)
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_until_idle(patience_seconds: float) -> None:
+    """Give what else runs on the machine a chance to end: two seconds at under 0.2 cores."""
+    deadline = time.monotonic() + patience_seconds
+    while time.monotonic() < deadline:
+        busy = _busy_seconds()
+        time.sleep(2)
+        if _busy_seconds() - busy < 2 * 0.2:
+            return
+
+
 class Measurement(NamedTuple):
-    """Of one process: times in seconds, peaks in bytes."""
+    """Of one process: times in seconds, peaks in bytes; ``others`` is cores taken by others."""
 
     client: float
     seconds: float
     cpu: float
+    others: float
     peak: int
     peak_read: int
     objects: int
@@ -145,16 +168,17 @@ def measure(variant: str, cache_dir: Path, out: Path, server: RunningServer) -> 
     return Measurement(**json.loads(done.stdout), gets=server.counts()["get"])
 
 
-def compare(latency_ms: float, folder: Path, rounds: int, scratch: Path) -> None:
+def compare(latency_ms: float, folder: Path, scratch: Path, args: argparse.Namespace) -> None:
     """Print one latency's lines of the table, and whether they reach the targets."""
     found: dict[str, list[Measurement]] = {"notebook": [], "cold": [], "warm": []}
     with running(folder) as server:
         server.set_latency(latency_ms)
-        for _ in range(rounds):
+        for _ in range(args.rounds):
             cache_dir = Path(tempfile.mkdtemp(dir=scratch))
             for name in found:
                 variant = "notebook" if name == "notebook" else "mrigan"
                 out = scratch / f"{variant}-{latency_ms:g}"
+                wait_until_idle(args.wait_idle)
                 found[name].append(measure(variant, cache_dir, out, server))
             shutil.rmtree(cache_dir)
     medians = {
@@ -164,11 +188,13 @@ def compare(latency_ms: float, folder: Path, rounds: int, scratch: Path) -> None
     loop, cold, warm = medians["notebook"], medians["cold"], medians["warm"]
     packed = cold.objects * HEIGHT * WIDTH
     for name, one in medians.items():
+        fastest = min(taken.seconds for taken in found[name])
         print(
-            f"{latency_ms:3.0f} ms {name:8} {one.objects:5.0f} objects {one.seconds:7.2f} s"
-            f" {one.objects / one.seconds:7.0f}/s {loop.seconds / one.seconds:6.1f}x"
-            f"  client {one.client:4.2f} s  cpu {one.cpu:5.2f} s {one.gets:5.0f} GETs"
-            f"  peak {one.peak / 2**20:5.0f}, read {one.peak_read / 2**20:5.0f} MiB"
+            f"{latency_ms:3.0f} ms {name:8} {one.objects:4.0f} objects {one.seconds:6.2f} s"
+            f" (fastest {fastest:5.2f}) {one.objects / one.seconds:6.0f}/s"
+            f" {loop.seconds / one.seconds:6.1f}x  client {one.client:4.2f} s"
+            f"  cpu {one.cpu:5.2f} s, others {one.others:4.2f} cores  {one.gets:4.0f} GETs"
+            f"  peak {one.peak / 2**20:4.0f}, read {one.peak_read / 2**20:4.0f} MiB"
             f" = {one.peak_read / packed:4.2f}x packed"
         )
     _judge("cold against the notebook", loop.seconds / cold.seconds, _TARGETS.get(latency_ms))
@@ -209,32 +235,6 @@ def _difference(scratch: Path, latency_ms: float) -> str:
     )
 
 
-def make_slices(folder: Path, count: int) -> None:
-    """Phantoms as they come from a scanner's archive: 512x512 colour JPEGs, quality 90."""
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        pool.starmap(_write_slice, ((folder, index) for index in range(count)), chunksize=16)
-
-
-def _write_slice(folder: Path, index: int) -> None:
-    from mrigan.data.phantom import draw
-
-    # Drawn small and enlarged, as scanners interpolate; at 512 px noise alone makes the file.
-    picture = Image.fromarray(draw(index, 256, 256)).resize((512, 512), Image.Resampling.BICUBIC)
-    picture.convert("RGB").save(folder / f"slice-{index:05d}.jpg", quality=90)
-
-
-def link_slices(folder: Path, into: Path, count: int) -> int:
-    """Link the first ``count`` files of ``folder``, evenly spread over it, into ``into``."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    step = max(len(paths) / count, 1.0) if count else 1.0
-    chosen = [paths[int(index * step)] for index in range(min(count or len(paths), len(paths)))]
-    for path in chosen:
-        link = into / path.relative_to(folder)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path.resolve())
-    return len(chosen)
-
-
 def main() -> None:
     if sys.argv[1:2] == ["--work"]:
         return work(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]))
@@ -246,6 +246,9 @@ def main() -> None:
     parser.add_argument("--objects", type=int, default=1280, help="0: all of --folder")
     parser.add_argument("--objects-slow", type=int, default=640, help="with latency")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--wait-idle", type=float, default=0.0, help="patience with others' work, seconds each time"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mrigan-bench-") as name:
         scratch = Path(name)
@@ -258,7 +261,7 @@ def main() -> None:
         for latency_ms in args.latency_ms:
             served = scratch / f"served-{latency_ms:g}"
             link_slices(folder, served, args.objects_slow if latency_ms else args.objects)
-            compare(latency_ms, served, args.rounds, scratch)
+            compare(latency_ms, served, scratch, args)
     return None
 
 
