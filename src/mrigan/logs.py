@@ -13,6 +13,25 @@ from typing import IO
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _QUOTED = re.compile(r"[\s\"]")  # what would end a value, or begin a quoted one
+_NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
+
+# What of a run's lines a platform may draw as a series. Memory is that of the GPU, or else of the
+# process; no number matches NaN, so a run that has diverged says nonfinite=1.
+METRICS: tuple[str, ...] = (
+    "epoch",
+    "images_seen",
+    "d_loss",
+    "g_loss",
+    "real_loss",
+    "fake_loss",
+    "real_score",
+    "fake_score",
+    "images_per_second",
+    "peak_allocated_mib",
+    "peak_reserved_mib",
+    "peak_rss_mib",
+    "nonfinite",
+)
 
 
 def configure(log_format: str, stream: IO[str] | None = None, *, debug: bool = False) -> None:
@@ -27,6 +46,14 @@ def configure(log_format: str, stream: IO[str] | None = None, *, debug: bool = F
     warnings = logging.getLogger("py.warnings")
     warnings.handlers[:] = [handler]
     warnings.propagate = False
+
+
+def metric_regex(name: str) -> str:
+    """A pattern whose first group is the number called ``name``, in lines of either format.
+
+    Kept to what every dialect of regular expressions means alike: platforms run it, not we.
+    """
+    return rf'[\s"]{name}(?:=|":\s?){_NUMBER}'
 
 
 def facts(record: logging.LogRecord) -> dict[str, object]:
