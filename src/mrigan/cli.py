@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from mrigan import logs
 from mrigan.errors import MriganError, SettingsError
-from mrigan.runtime.sagemaker import hyperparameters_path, is_sagemaker
+from mrigan.runtime.sagemaker import hyperparameters_path, is_sagemaker, platform_defaults
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings import allocator
 from mrigan.settings.describe import add_options
@@ -177,6 +177,7 @@ def _settings(options: argparse.Namespace, unknown: list[str]) -> Settings:
         given,
         unknown_options=_options_in(unknown),
         hyperparameters=hyperparameters_path(),
+        platform=platform_defaults() if options.takes_settings else None,
     )
     logs.configure(settings.log_format, debug=options.debug)
     return settings

@@ -2,6 +2,7 @@
 
 Every problem is found before anything else happens, and named as the user typed it: a misspelt
 ``MRIGAN_EPOCH`` is refused with a suggestion rather than ignored, whichever of the four it was in.
+A platform may have defaults of its own, which stand before ours.
 """
 
 import json
@@ -10,17 +11,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
-from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
 from mrigan.errors import SettingsError
 from mrigan.settings.fields import ENV_PREFIX, Settings
+from mrigan.settings.hyperparameters import decode, is_platforms_own
+from mrigan.settings.launch import LaunchSettings
 
-# What the platforms themselves put among the hyperparameters.
-_PLATFORM_HYPERPARAMETERS = ("sagemaker_", "_tuning_objective_metric")
+# One .env serves all commands: each knows the others' names.
+_MODELS: tuple[type[BaseSettings], ...] = (Settings, LaunchSettings)
+_Model = TypeVar("_Model", bound=BaseSettings)
 _ML_ROOT = f"{ENV_PREFIX}ML_ROOT"
 # The library's own words speak of inputs and parsing; by its name of the error.
 _SAID = {
@@ -38,6 +42,19 @@ _SAID = {
     "string_type": "takes a text",
     "string_too_short": "must not be empty",
 }
+
+
+class PlatformDefaults(NamedTuple):
+    """What a platform says where the user says nothing.
+
+    Attributes:
+        values: Field to text.
+        refusals: Field to why the platform has no default for it although it should have: a
+            problem if no one else sets the field.
+    """
+
+    values: Mapping[str, str]
+    refusals: Mapping[str, str]
 
 
 class _Layer(NamedTuple):
@@ -79,29 +96,61 @@ def load_settings(
         SettingsError: With one line for every problem in every source.
     """
     layers = [
-        _command_line(options or {}, unknown_options),
+        _command_line(options or {}, unknown_options, [Settings]),
         _environment(),
         _hyperparameters(hyperparameters),
         _dotenv(dotenv),
     ]
     problems = [line for layer in layers for line in layer.unknown]
+    settings = _validated(Settings, layers, problems)
+    if problems or not settings:
+        raise SettingsError(*problems)
+    return settings
+
+
+def load_launch(
+    options: Mapping[str, str] | None = None,
+    *,
+    unknown_options: Sequence[str] = (),
+    dotenv: Path = Path(".env"),
+) -> tuple[Settings, LaunchSettings]:
+    """Return a job's settings and how to launch it, from the same places and by the same rules.
+
+    ``Settings.model_fields_set`` is what someone has chosen; the rest are defaults.
+
+    Raises:
+        SettingsError: With one line for every problem in every source.
+    """
+    layers = [
+        _command_line(options or {}, unknown_options, [Settings, LaunchSettings]),
+        _environment(),
+        _dotenv(dotenv),
+    ]
+    problems = [line for layer in layers for line in layer.unknown]
+    settings = _validated(Settings, layers, problems)
+    launch = _validated(LaunchSettings, layers, problems)
+    if problems or not settings or not launch:
+        raise SettingsError(*problems)
+    return settings, launch
+
+
+def _validated(model: type[_Model], layers: Sequence[_Layer], problems: list[str]) -> _Model | None:
+    """Merge what the layers hold of ``model``'s fields; None with further ``problems`` if wrong."""
     values: dict[str, object] = {}
     names: dict[str, str] = {}
     places: dict[str, str] = {}
     for layer in reversed(layers):
-        values |= layer.values
-        names |= {field: layer.name(field) for field in layer.values}
-        places |= dict.fromkeys(layer.values, layer.place)
+        ours = {field: layer.values[field] for field in model.model_fields if field in layer.values}
+        values |= ours
+        names |= {field: layer.name(field) for field in ours}
+        places |= dict.fromkeys(ours, layer.place)
     try:
-        settings = Settings.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
         problems += [
             _problem(dict(item), names, places) for item in error.errors(include_url=False)
         ]
-        raise SettingsError(*problems) from None
-    if problems:
-        raise SettingsError(*problems)
-    return settings
+        return None
 
 
 def ml_root() -> Path:
@@ -109,19 +158,30 @@ def ml_root() -> Path:
     return Path(os.environ.get(_ML_ROOT) or "/opt/ml")
 
 
+def training_job_arn() -> str:
+    """Which SageMaker job this process is of; "" outside, and in the SDKs' local mode."""
+    return os.environ.get("TRAINING_JOB_ARN", "")
+
+
 def default_cache_dir() -> Path:
     """Where this user's caches are, by the XDG base directory specification."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mrigan"
 
 
-def _command_line(options: Mapping[str, str], unknown: Sequence[str]) -> _Layer:
-    spelling = [f"--{field.replace('_', '-')}" for field in Settings.model_fields]
+def _command_line(
+    options: Mapping[str, str], unknown: Sequence[str], models: Sequence[type[BaseSettings]]
+) -> _Layer:
+    fields = [field for model in models for field in model.model_fields]
+    spelling = [f"--{field.replace('_', '-')}" for field in fields]
     return _Layer(dict(options), "--", [_suggest(name, spelling) for name in unknown])
 
 
 def _environment() -> _Layer:
     unknown = _misspelt(name for name in os.environ if name.upper().startswith(ENV_PREFIX))
-    return _Layer(EnvSettingsSource(Settings)(), ENV_PREFIX, unknown)
+    values = {
+        field: value for model in _MODELS for field, value in EnvSettingsSource(model)().items()
+    }
+    return _Layer(values, ENV_PREFIX, unknown)
 
 
 def _dotenv(path: Path) -> _Layer:
@@ -131,9 +191,13 @@ def _dotenv(path: Path) -> _Layer:
         names = [name for name in dotenv_values(path) if name.upper().startswith(ENV_PREFIX)]
     except (OSError, UnicodeDecodeError) as error:
         return _Layer({}, ENV_PREFIX, [f"{path}: can't be read ({error}); it holds NAME=value"])
-    source = DotEnvSettingsSource(Settings, env_file=path)
     # The library hands on the file's other variables too: compose keeps its own there.
-    values = {field: value for field, value in source().items() if field in Settings.model_fields}
+    values = {
+        field: value
+        for model in _MODELS
+        for field, value in DotEnvSettingsSource(model, env_file=path)().items()
+        if field in model.model_fields
+    }
     unknown = [f"{line} (in {path})" for line in _misspelt(names)]
     return _Layer(values, ENV_PREFIX, unknown, str(path))
 
@@ -147,33 +211,17 @@ def _hyperparameters(path: Path | None) -> _Layer:
             raise TypeError(f"it is a {type(raw).__name__}")
     except (OSError, ValueError, TypeError) as error:
         return _Layer({}, "hyperparameter ", [f"{path}: not a JSON object of settings ({error})"])
-    ours = {
-        name: _unquoted(value)
-        for name, value in raw.items()
-        if not name.startswith(_PLATFORM_HYPERPARAMETERS)
-    }
+    ours = {name: decode(value) for name, value in raw.items() if not is_platforms_own(name)}
     known = {name: value for name, value in ours.items() if name in Settings.model_fields}
     unknown = [
         _suggest(name, list(Settings.model_fields), "hyperparameter ")
         for name in sorted(ours.keys() - known.keys())
     ]
-    return _Layer(
-        {k: v for k, v in known.items() if v not in ("", None)}, "hyperparameter ", unknown
-    )
-
-
-def _unquoted(value: object) -> object:
-    """A hyperparameter's value; one SDK sends strings plain, another as quoted JSON."""
-    if isinstance(value, str) and value[:1] == '"':
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
+    return _Layer({k: v for k, v in known.items() if v is not None}, "hyperparameter ", unknown)
 
 
 def _misspelt(names: Iterable[str]) -> list[str]:
-    known = [_variable(field) for field in Settings.model_fields]
+    known = [_variable(field) for model in _MODELS for field in model.model_fields]
     known.append(_ML_ROOT)
     return [_suggest(name, known) for name in sorted(names) if name.upper() not in known]
 
