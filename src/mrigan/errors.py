@@ -4,8 +4,10 @@
     ├── SettingsError           2   a setting, or a set of settings that do not go together
     ├── DivergedError           3   training left the finite numbers
     ├── DataError               4   nothing usable to train on
-    └── StorageError            5   a bucket or folder did not do what was asked
-        └── AlreadyExistsError  5   a create-only write found the key taken
+    ├── StorageError            5   a bucket or folder did not do what was asked
+    │   └── AlreadyExistsError  5   a create-only write found the key taken
+    ├── PeerLostError           1   another rank of the run is gone
+    └── PeerFailedError             another rank has failed, and has its exit status
 
 Every message is one line: what, where, what to do. ``cli`` turns it into a status; nothing else
 catches these broadly.
@@ -48,3 +50,15 @@ class StorageError(MriganError):
 
 class AlreadyExistsError(StorageError):
     """A create-only write found an object under its key; nothing was changed."""
+
+
+class PeerLostError(MriganError):
+    """Another process of the run ended or can't be reached; it could not say why."""
+
+
+class PeerFailedError(MriganError):
+    """Another process of the run has failed and said why; this one ends with the same status."""
+
+    def __init__(self, *, exit_status: int) -> None:
+        super().__init__("another rank of this run has failed; its line says why")
+        self.exit_status = exit_status

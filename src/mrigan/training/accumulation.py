@@ -15,6 +15,9 @@ from mrigan.models.losses import fake_loss, real_loss
 
 Sums = dict[str, Tensor]
 
+D_SUMS = ("d_loss", "real_loss", "fake_loss", "real_score", "fake_score")
+G_SUMS = ("g_loss",)
+
 
 class MicroBatch(NamedTuple):
     """One forward pass worth of a window."""
@@ -38,7 +41,7 @@ def accumulate_d(
         Sums over the window's images, scalars, by metric name.
     """
     D.zero_grad(set_to_none=True)
-    rows: list[Sums] = []
+    rows: list[Tensor] = []
     for z, real, seed in batches:
         assert real is not None
         torch.manual_seed(seed)
@@ -46,19 +49,13 @@ def accumulate_d(
             fake = G(z)
         with autocast:
             # One pass over both: nothing in D couples the images of a batch.
-            real_logits, fake_logits = D(torch.cat([real, fake])).split(len(z))
+            logits = D(torch.cat([real, fake]))
+        real_logits, fake_logits = logits[: len(real)], logits[len(real) :]
         real_sum, fake_sum = real_loss(real_logits).sum(), fake_loss(fake_logits).sum()
         ((real_sum + fake_sum) / window_images).backward()
-        rows.append(
-            {
-                "d_loss": (real_sum + fake_sum).detach(),
-                "real_loss": real_sum.detach(),
-                "fake_loss": fake_sum.detach(),
-                "real_score": real_logits.detach().sigmoid().sum(),
-                "fake_score": fake_logits.detach().sigmoid().sum(),
-            }
-        )
-    return _added(rows)
+        scores = (real_logits.detach().sigmoid().sum(), fake_logits.detach().sigmoid().sum())
+        rows.append(torch.stack([real_sum + fake_sum, real_sum, fake_sum, *scores]).detach())
+    return _added(D_SUMS, rows, D)
 
 
 def accumulate_g(
@@ -76,7 +73,7 @@ def accumulate_g(
     """
     G.zero_grad(set_to_none=True)
     D.requires_grad_(requires_grad=False)  # spares the gradient of every D weight
-    rows: list[Sums] = []
+    rows: list[Tensor] = []
     try:
         for z, _, seed in batches:
             torch.manual_seed(seed)
@@ -84,11 +81,14 @@ def accumulate_g(
                 fake_logits = D(G(z))
             g_sum = real_loss(fake_logits).sum()
             (g_sum / window_images).backward()
-            rows.append({"g_loss": g_sum.detach()})
+            rows.append(g_sum.detach()[None])
     finally:
         D.requires_grad_(requires_grad=True)
-    return _added(rows)
+    return _added(G_SUMS, rows, G)
 
 
-def _added(rows: list[Sums]) -> Sums:
-    return {name: torch.stack([row[name] for row in rows]).sum() for name in rows[0]}
+def _added(names: tuple[str, ...], rows: list[Tensor], network: nn.Module) -> Sums:
+    """Each name's sum over ``rows``, zero where there are none."""
+    some = next(network.parameters())
+    total = torch.stack(rows).sum(0) if rows else some.new_zeros(len(names))
+    return dict(zip(names, total, strict=True))

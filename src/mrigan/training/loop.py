@@ -9,16 +9,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mrigan.data.sampler import epoch_order, stream_seed
-from mrigan.errors import DivergedError
+from mrigan.errors import DivergedError, MriganError
+from mrigan.models.sync_batchnorm import is_synchronised
+from mrigan.runtime.ranks import ALONE, Ranks
 from mrigan.training.accumulation import MicroBatch, Sums, accumulate_d, accumulate_g
 from mrigan.training.memory import with_halving
 from mrigan.training.plan import Plan
+from mrigan.training.running_statistics import RunningStatistics
+from mrigan.training.shares import Deal, add_up
 from mrigan.training.state import TrainingState
 
+Accumulate = Callable[..., Sums]  # accumulate_d or accumulate_g
 TakeSlices = Callable[[Tensor], Tensor]  # indices (n,) -> images (n, 1, H, W) in [-1, 1]
+
+_NO_HALVING = (
+    "out of memory, and with MRIGAN_SYNC_BATCHNORM the ranks can't repeat a step: lower "
+    "MRIGAN_BATCH_SIZE and raise MRIGAN_ACCUMULATION_STEPS by as much"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +51,7 @@ def train(
     latent_dim: int,
     seed: int,
     autocast: torch.autocast,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Tick]:
     """Advance ``state`` to the end of ``plan``, yielding after every step.
 
@@ -51,6 +62,7 @@ def train(
         latent_dim: Width of z.
         seed: Of the run.
         autocast: Precision of the forward passes.
+        ranks: Share each window; all of them run this, and see the same Ticks.
 
     Raises:
         DivergedError: After a step whose losses are not finite.
@@ -62,7 +74,8 @@ def train(
         order = epoch_order(plan.slices, seed, epoch)
         for start, stop in plan.windows(offset):
             indices = order[start:stop]
-            sums = _step(state, take_slices, indices, latent_dim, seed, autocast)
+            step = _Step(state, take_slices, indices, latent_dim, seed, autocast, ranks)
+            sums = step.take()
             state.images_seen += len(indices)
             _add(state.epoch_sums, sums)
             _check_finite(sums, state.images_seen)
@@ -76,45 +89,71 @@ def train(
             )
 
 
-def _step(
-    state: TrainingState,
-    take_slices: TakeSlices,
-    indices: Tensor,
-    latent_dim: int,
-    seed: int,
-    autocast: torch.autocast,
-) -> Sums:
+@dataclass(frozen=True)
+class _Step:
     """One step of D over the whole window, then one of G."""
-    device = next(state.G.parameters()).device
 
-    def batches(phase: str, size: int) -> Iterator[MicroBatch]:
-        z = _latents(len(indices), latent_dim, stream_seed(seed, phase, state.images_seen))
-        for first in range(0, len(indices), size):
-            part = slice(first, first + size)
+    state: TrainingState
+    take_slices: TakeSlices
+    indices: Tensor  # the window's, over all ranks
+    latent_dim: int
+    seed: int
+    autocast: torch.autocast
+    ranks: Ranks
+
+    def take(self) -> Sums:
+        """Move both networks; return the sums over the window's images."""
+        d_sums = self._half("d", accumulate_d, self.state.D)
+        self.state.d_optim.step()
+        g_sums = self._half("g", accumulate_g, self.state.G)
+        self.state.g_optim.step()
+        return d_sums | g_sums
+
+    def _half(self, phase: str, accumulate: Accumulate, learning: nn.Module) -> Sums:
+        """Give ``learning`` the gradients of the window, on every rank the same."""
+        state, images = self.state, len(self.indices)
+        together = is_synchronised(state.G) and self.ranks.world.size > 1
+
+        def window(size: int) -> tuple[Sums, RunningStatistics]:
+            deal = Deal(images, size, self.ranks, together=together)
+            try:
+                with RunningStatistics(state.G, deal.count) as statistics:
+                    sums = accumulate(
+                        state.G,
+                        state.D,
+                        self._batches(phase, deal, statistics),
+                        window_images=images,
+                        autocast=self.autocast,
+                    )
+            except torch.OutOfMemoryError as error:
+                if together:  # the others are waiting inside a BatchNorm
+                    raise MriganError(_NO_HALVING) from error
+                raise
+            return sums, statistics
+
+        networks = (state.G, state.D)
+        (sums, statistics), state.micro_batch = with_halving(
+            window, state.micro_batch, networks, self.ranks
+        )
+        add_up(learning, [*sums.values(), *statistics.terms], self.ranks)
+        statistics.finish()
+        return sums
+
+    def _batches(
+        self, phase: str, deal: Deal, statistics: RunningStatistics
+    ) -> Iterator[MicroBatch]:
+        images_seen = self.state.images_seen
+        device = next(self.state.G.parameters()).device
+        drawn = stream_seed(self.seed, phase, images_seen)
+        z = _latents(len(self.indices), self.latent_dim, drawn)
+        for number, first, stop in deal.mine():
+            part = slice(first, stop)
             yield MicroBatch(
                 z=z[part].to(device, non_blocking=True),
-                real=take_slices(indices[part]) if phase == "d" else None,
-                seed=stream_seed(seed, phase, state.images_seen, first),
+                real=self.take_slices(self.indices[part]) if phase == "d" else None,
+                seed=stream_seed(self.seed, phase, images_seen, first),
             )
-
-    networks = (state.G, state.D)
-    d_sums, state.micro_batch = with_halving(
-        lambda size: accumulate_d(
-            *networks, batches("d", size), window_images=len(indices), autocast=autocast
-        ),
-        state.micro_batch,
-        networks,
-    )
-    state.d_optim.step()
-    g_sums, state.micro_batch = with_halving(
-        lambda size: accumulate_g(
-            *networks, batches("g", size), window_images=len(indices), autocast=autocast
-        ),
-        state.micro_batch,
-        networks,
-    )
-    state.g_optim.step()
-    return d_sums | g_sums
+            statistics.add(number, deal.weight)
 
 
 def _latents(count: int, latent_dim: int, seed: int) -> Tensor:
