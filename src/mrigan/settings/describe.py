@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from pydantic_settings import BaseSettings
+
 from mrigan.settings.fields import ENV_PREFIX, Settings
 
 
@@ -27,26 +29,33 @@ class Described(NamedTuple):
         return f"--{self.field.replace('_', '-')}"
 
 
-def described() -> Iterator[Described]:
+def described(model: type[BaseSettings] = Settings) -> Iterator[Described]:
     """Every setting, in the order of its declaration; a field's title opens a group."""
-    schema = Settings.model_json_schema()["properties"]
+    schema = model.model_json_schema()["properties"]
     group = ""
-    for field, info in Settings.model_fields.items():
+    for field, info in model.model_fields.items():
         group = info.title or group
-        default = "" if info.default is None else str(info.default).removesuffix(".0")
+        is_unset = info.default is None or info.default is False or info.default == ()
+        default = "" if is_unset else str(info.default).removesuffix(".0")
         choices = tuple(choice for choice in schema[field].get("enum", ()) if choice)
         yield Described(field, group, default, choices, info.description or "")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Give ``parser`` one option a setting, all as text: the settings themselves validate."""
+def add_options(parser: argparse.ArgumentParser, model: type[BaseSettings] = Settings) -> None:
+    """Give ``parser`` one option a setting, all as text: the settings themselves validate.
+
+    One that is on or off needs no value: ``--spot`` is ``--spot true``.
+    """
     groups: dict[str, argparse._ArgumentGroup] = {}
-    for setting in described():
+    for setting in described(model):
         group = groups.setdefault(setting.group, parser.add_argument_group(setting.group.lower()))
         default = f" [{setting.default}]" if setting.default else ""
         metavar = "|".join(setting.choices) if setting.choices else setting.field.split("_")[-1]
+        is_switch = model.model_fields[setting.field].annotation is bool
         group.add_argument(
             setting.option,
+            nargs="?" if is_switch else None,
+            const="true" if is_switch else None,
             dest=setting.field,
             metavar=metavar if setting.choices else metavar.upper(),
             default=argparse.SUPPRESS,
@@ -54,11 +63,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def markdown_table() -> str:
-    """The README's table of settings."""
+def markdown_table(model: type[BaseSettings] = Settings) -> str:
+    """A table of settings, as in the README."""
     rows = ["| variable | default | meaning |", "|---|---|---|"]
     group = ""
-    for setting in described():
+    for setting in described(model):
         if setting.group != group:
             group = setting.group
             rows.append(f"| **{group}** | | |")
