@@ -1,5 +1,7 @@
-"""What a store must know of the place its objects are in; ``Bucket`` and ``Folder`` are the two."""
+"""What a store must know of the place its objects are in: a bucket, or a folder of either kind."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from obstore.store import LocalStore, S3Store
@@ -24,16 +26,34 @@ class Backend(Protocol):
         """Return the obstore to read from."""
         ...
 
-    def writer(self) -> S3Store | LocalStore:
-        """Return the obstore for writes that may be repeated and cut into parts."""
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        """List every object below ``prefix``, sorted by key."""
         ...
 
-    def single_put(self, size_bytes: int) -> S3Store | LocalStore:
-        """Return an obstore for one write in one piece that it does not repeat by itself."""
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Write in one step, replacing what is there."""
         ...
 
-    def relist(self, prefix: str) -> list[ObjectInfo]:
-        """List what obstore's own listing hides or stops at."""
+    def create(self, key: str, body: bytes, *, retries: int, is_ours: Callable[[], bool]) -> None:
+        """Write in one step, replacing nothing.
+
+        Args:
+            key: Where to.
+            body: The bytes.
+            retries: After a failure that may pass.
+            is_ours: Whether ``body`` is there, asked where an attempt's outcome is in doubt.
+
+        Raises:
+            obstore.exceptions.AlreadyExistsError: The key is taken.
+        """
+        ...
+
+    def refuses_second_write(self, *, retries: int) -> bool:
+        """Try out whether ``create`` is one step here."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; a missing one may raise FileNotFoundError."""
         ...
 
     def read_odd(self, key: str) -> tuple[bytes, str]:

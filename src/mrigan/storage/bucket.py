@@ -1,12 +1,27 @@
 """A bucket as a store: obstore for the data, boto3 for names and listings that obstore refuses."""
 
+import mimetypes
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
 from obstore.store import S3Store
 
 from mrigan.errors import StorageError
+from mrigan.storage import creation
 from mrigan.storage.connection import Connection, StoreOptions
 from mrigan.storage.failures import STORE_ERRORS, Action, Place, explain
 from mrigan.storage.keys import ObjectInfo
+from mrigan.storage.listing import list_objects
 from mrigan.storage.location import BucketLocation
+
+if TYPE_CHECKING:
+    from obstore import Attributes
+
+# An upload holds _PARTS_AT_ONCE of these in memory and in flight.
+_PART_BYTES = 8 * 2**20
+_PARTS_AT_ONCE = 4
 
 # An upload in one piece may take this long, in bytes per second, before it is given up.
 _SLOWEST_UPLOAD = 256 * 1024
@@ -47,15 +62,45 @@ class Bucket:
         """Return the obstore to read from."""
         return self._store
 
-    def writer(self) -> S3Store:
-        """Return the obstore for writes that may be repeated and cut into parts."""
-        return self._store
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        """List objects, folder markers among them."""
+        return list_objects(self._store, prefix, self._relist, has_markers=True)
 
-    def single_put(self, size_bytes: int) -> S3Store:
-        """Return an obstore for a write in one piece that it must not repeat by itself."""
-        return self._connection.open(0, upload_seconds=size_bytes / _SLOWEST_UPLOAD)
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Write in parts where it is large; a request that fails for a while is repeated."""
+        obstore.put(
+            self._store,
+            key,
+            data,
+            attributes=_attributes(key),
+            chunk_size=_PART_BYTES,
+            max_concurrency=_PARTS_AT_ONCE,
+        )
 
-    def relist(self, prefix: str) -> list[ObjectInfo]:
+    def create(self, key: str, body: bytes, *, retries: int, is_ours: Callable[[], bool]) -> None:
+        """Write in one piece on the condition that nothing is there."""
+        store = self._single_put(len(body))
+        attributes = _attributes(key)
+        creation.create(store, key, body, retries=retries, is_ours=is_ours, attributes=attributes)
+
+    def refuses_second_write(self, *, retries: int) -> bool:
+        """Try it with a scratch object."""
+        return creation.refuses_second_write(self._single_put(1), retries=retries)
+
+    def delete(self, key: str) -> None:
+        """Remove an object."""
+        obstore.delete(self._store, key)
+
+    def read_odd(self, key: str) -> tuple[bytes, str]:
+        """Read an object under a name that obstore refuses; the second is its ETag."""
+        found = self._connection.client.get_object(Bucket=self._place.bucket, Key=self._below + key)
+        return found["Body"].read(), found.get("ETag", "").strip('"')
+
+    def explain(self, error: Exception, action: Action, key: str) -> StorageError:
+        """Say what went wrong with the object ``key``, or with the store if that is ""."""
+        return explain(error, action, f"{self.uri}/{key}" if key else self.uri, self._place)
+
+    def _relist(self, prefix: str) -> list[ObjectInfo]:
         """List what obstore hides or stops at: markers, ``//``, control characters."""
         below = f"{self._below}{prefix}/" if prefix else self._below
         pages = self._connection.client.get_paginator("list_objects_v2").paginate(
@@ -68,17 +113,17 @@ class Bucket:
             if (key := found["Key"].removeprefix(self._below))
         ]
 
-    def read_odd(self, key: str) -> tuple[bytes, str]:
-        """Read an object under a name that obstore refuses; the second is its ETag."""
-        found = self._connection.client.get_object(Bucket=self._place.bucket, Key=self._below + key)
-        return found["Body"].read(), found.get("ETag", "").strip('"')
-
-    def explain(self, error: Exception, action: Action, key: str) -> StorageError:
-        """Say what went wrong with the object ``key``, or with the store if that is ""."""
-        return explain(error, action, f"{self.uri}/{key}" if key else self.uri, self._place)
+    def _single_put(self, size_bytes: int) -> S3Store:
+        """Return an obstore for a write in one piece that it must not repeat by itself."""
+        return self._connection.open(0, upload_seconds=size_bytes / _SLOWEST_UPLOAD)
 
     def _find_region(self) -> str:
         try:
             return self._connection.find_region()
         except STORE_ERRORS:
             return ""  # it was only to say more about a failure
+
+
+def _attributes(key: str) -> "Attributes | None":
+    kind, encoding = mimetypes.guess_type(key)
+    return {"Content-Type": kind} if kind and not encoding else None

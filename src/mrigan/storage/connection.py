@@ -43,7 +43,7 @@ _TRUE = {"1", "true", "on", "yes", "y"}
 
 @dataclass(frozen=True, kw_only=True)
 class StoreOptions:
-    """What a user may choose about a store; a folder has use for none of it.
+    """What may be chosen about a store; a folder has use only for the last.
 
     Attributes:
         sse: Server-side encryption of what is written: "", "AES256" (SSE-S3) or "aws:kms".
@@ -52,6 +52,8 @@ class StoreOptions:
         retry_timeout_seconds: From a request's start, how long it may be attempted again.
         request_timeout_seconds: The longest silence of a server: until its answer begins, which
             includes sending what is written (32 MiB at a time), and between pieces of an answer.
+        watched_folder: Where an agent of SageMaker's uploads files as they appear; what lies in
+            it is written and removed as ``watched`` says.
     """
 
     sse: str = ""
@@ -59,6 +61,7 @@ class StoreOptions:
     max_retries: int = 10
     retry_timeout_seconds: float = 180
     request_timeout_seconds: float = 60
+    watched_folder: Path | None = None
 
 
 class Connection:

@@ -2,15 +2,18 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import obstore
 from obstore.store import LocalStore
 
 from mrigan.errors import StorageError
+from mrigan.storage import creation
 from mrigan.storage.failures import Action, Place, explain
 from mrigan.storage.keys import STAGED, ObjectInfo
+from mrigan.storage.listing import list_objects
 from mrigan.storage.location import FolderLocation
 
 log = logging.getLogger(__name__)
@@ -26,7 +29,7 @@ class Folder:
     def __init__(self, location: FolderLocation) -> None:
         self.uri = location.uri
         self.identity = location.uri
-        self._path = location.path
+        self.path = location.path
         self._store: LocalStore | None = None
 
     def reader(self) -> LocalStore:
@@ -39,49 +42,64 @@ class Folder:
             self._store = self._open()
         return self._store
 
-    def writer(self) -> LocalStore:
-        """Return the obstore to write to, after making the folder."""
-        if self._store is None:
-            self._path.mkdir(parents=True, exist_ok=True)
-        return self.reader()
-
-    def single_put(self, size_bytes: int) -> LocalStore:
-        """Return the obstore for a write in one piece, of any size."""
-        del size_bytes
-        return self.writer()
-
     def exists(self) -> bool:
         """Whether there is anything that could hold objects."""
-        return self._path.exists()
+        return self.path.exists()
 
-    def relist(self, prefix: str) -> list[ObjectInfo]:
-        """List what obstore's listing stops at: odd names, links in a circle."""
-        found = []
-        for path in _walk(self._path):
-            if not path.is_relative_to(self._path / prefix):
-                continue
-            status = path.stat()
-            microseconds = status.st_mtime_ns // 1000
-            etag = f"{status.st_ino:x}-{microseconds:x}-{status.st_size:x}"
-            modified = _EPOCH + timedelta(microseconds=microseconds)
-            key = path.relative_to(self._path).as_posix()
-            found.append(ObjectInfo(key, status.st_size, etag, modified))
-        return found
+    def listing(self, prefix: str) -> list[ObjectInfo]:
+        """List files."""
+        return list_objects(self.reader(), prefix, self._relist, has_markers=False)
+
+    def put(self, key: str, data: bytes | Path) -> None:
+        """Write a file beside and rename it."""
+        obstore.put(self._writer(), key, data)
+
+    def create(self, key: str, body: bytes, *, retries: int, is_ours: Callable[[], bool]) -> None:
+        """Write a file beside and link it to its name."""
+        creation.create(self._writer(), key, body, retries=retries, is_ours=is_ours)
+
+    def refuses_second_write(self, *, retries: int) -> bool:
+        """Try it with a scratch file."""
+        return creation.refuses_second_write(self._writer(), retries=retries)
+
+    def delete(self, key: str) -> None:
+        """Remove a file."""
+        obstore.delete(self._writer(), key)
 
     def read_odd(self, key: str) -> tuple[bytes, str]:
         """Read a file under a name that obstore refuses; there is no ETag."""
-        return (self._path / key).read_bytes(), ""
+        return (self.path / key).read_bytes(), ""
 
     def explain(self, error: Exception, action: Action, key: str) -> StorageError:
         """Say what went wrong with the file ``key``, or with the folder if that is ""."""
         return explain(error, action, f"{self.uri}/{key}" if key else self.uri, Place())
 
+    def _relist(self, prefix: str) -> list[ObjectInfo]:
+        """List what obstore's listing stops at: odd names, links in a circle."""
+        found = []
+        for path in _walk(self.path):
+            if not path.is_relative_to(self.path / prefix):
+                continue
+            status = path.stat()
+            microseconds = status.st_mtime_ns // 1000
+            etag = f"{status.st_ino:x}-{microseconds:x}-{status.st_size:x}"
+            modified = _EPOCH + timedelta(microseconds=microseconds)
+            key = path.relative_to(self.path).as_posix()
+            found.append(ObjectInfo(key, status.st_size, etag, modified))
+        return found
+
+    def _writer(self) -> LocalStore:
+        """Return the obstore to write to, after making the folder."""
+        if self._store is None:
+            self.path.mkdir(parents=True, exist_ok=True)
+        return self.reader()
+
     def _open(self) -> LocalStore:
-        if not self._path.exists():
+        if not self.path.exists():
             raise StorageError(f"{self.uri}: there is no such folder; correct it, or create it")
-        if not self._path.is_dir():
+        if not self.path.is_dir():
             raise StorageError(f"{self.uri}: is a file, not a folder; give the folder it is in")
-        return LocalStore(self._path)
+        return LocalStore(self.path)
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:

@@ -11,37 +11,29 @@ Thread-safe. Not fork-safe: see ``mrigan.storage``.
 """
 
 import hashlib
-import mimetypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import AlreadyExistsError as Taken
 
 from mrigan.errors import AlreadyExistsError, StorageError
-from mrigan.storage import creation
 from mrigan.storage.backend import Backend
 from mrigan.storage.bucket import Bucket
 from mrigan.storage.connection import StoreOptions
+from mrigan.storage.creation import SCRATCH
 from mrigan.storage.download import OnBytes, download
 from mrigan.storage.failures import STORE_ERRORS, Action, has_answer, s3_code
 from mrigan.storage.folder import Folder
 from mrigan.storage.integrity import Received, Verifier
 from mrigan.storage.keys import ObjectInfo, key_problem
-from mrigan.storage.listing import info_of, list_objects
+from mrigan.storage.listing import info_of
 from mrigan.storage.location import BucketLocation, parse_uri
+from mrigan.storage.watched import WatchedFolder
 
-if TYPE_CHECKING:
-    from obstore import Attributes
-
-__all__ = ["ObjectInfo", "Store", "StoreOptions", "open_store"]
-
-# An upload holds _PARTS_AT_ONCE of these in memory and in flight.
-_PART_BYTES = 8 * 2**20
-_PARTS_AT_ONCE = 4
+__all__ = ["ObjectInfo", "Store", "StoreOptions", "open_backend", "open_store"]
 
 
 def open_store(uri: str, options: StoreOptions | None = None) -> "Store":
@@ -54,10 +46,18 @@ def open_store(uri: str, options: StoreOptions | None = None) -> "Store":
         StorageError: A URI that is neither, no credentials, or AWS settings that make no sense.
     """
     options = options or StoreOptions()
+    return Store(open_backend(uri, options), options)
+
+
+def open_backend(uri: str, options: StoreOptions) -> Backend:
+    """Return the place that ``uri`` names, for a store over it; raises as ``open_store``."""
     location = parse_uri(uri)
     if isinstance(location, BucketLocation):
-        return Store(Bucket(location, options), options)
-    return Store(Folder(location), options)
+        return Bucket(location, options)
+    watched = options.watched_folder
+    if watched and location.path.is_relative_to(watched.absolute()):
+        return WatchedFolder(location)
+    return Folder(location)
 
 
 class Store:
@@ -99,8 +99,7 @@ class Store:
         with self._explained("list", prefix):
             if prefix and not self._backend.exists():
                 return []
-            store = self._backend.reader()
-            found = list_objects(store, prefix, self._backend.relist, has_markers=self.is_s3)
+            found = self._backend.listing(prefix)
         self._bucket_is_there = True
         return found
 
@@ -179,7 +178,9 @@ class Store:
             if create:
                 self._create(key, data if isinstance(data, bytes) else data.read_bytes())
             else:
-                self._put(key, data)
+                if isinstance(data, Path):
+                    data.stat()  # else a missing file would look like a missing bucket
+                self._backend.put(key, data)
         self._bucket_is_there = True
 
     def delete(self, key: str) -> None:
@@ -189,41 +190,22 @@ class Store:
             if not self._backend.exists():
                 return
             try:
-                obstore.delete(self._backend.writer(), key)
+                self._backend.delete(key)
             except FileNotFoundError as error:
                 if s3_code(error) == "NoSuchBucket":
                     raise
 
     def honours_create(self) -> bool:
         """Whether ``put(create=True)`` is one step here: found out once, by trying it out."""
-        with self._probing, self._explained("write", f"{creation.SCRATCH}*"):
+        with self._probing, self._explained("write", f"{SCRATCH}*"):
             if self._honours_create is None:
-                self._honours_create = creation.refuses_second_write(
-                    self._backend.single_put(1), retries=self._retries
-                )
+                self._honours_create = self._backend.refuses_second_write(retries=self._retries)
             return self._honours_create
-
-    def _put(self, key: str, data: bytes | Path) -> None:
-        if isinstance(data, Path):
-            data.stat()  # else a missing file would look like a missing bucket
-        obstore.put(
-            self._backend.writer(),
-            key,
-            data,
-            attributes=self._attributes(key),
-            chunk_size=_PART_BYTES,
-            max_concurrency=_PARTS_AT_ONCE,
-        )
 
     def _create(self, key: str, body: bytes) -> None:
         try:
-            creation.create(
-                self._backend.single_put(len(body)),
-                key,
-                body,
-                retries=self._retries,
-                is_ours=lambda: self.get(key) == body,
-                attributes=self._attributes(key),
+            self._backend.create(
+                key, body, retries=self._retries, is_ours=lambda: self.get(key) == body
             )
         except Taken as error:
             raise self._taken(key) from error
@@ -248,10 +230,6 @@ class Store:
             found = None
         self._bucket_is_there = True
         return found
-
-    def _attributes(self, key: str) -> "Attributes | None":
-        kind, encoding = mimetypes.guess_type(key)
-        return {"Content-Type": kind} if self.is_s3 and kind and not encoding else None
 
     def _taken(self, key: str) -> AlreadyExistsError:
         return AlreadyExistsError(
