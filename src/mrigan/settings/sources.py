@@ -83,6 +83,7 @@ def load_settings(
     unknown_options: Sequence[str] = (),
     hyperparameters: Path | None = None,
     dotenv: Path = Path(".env"),
+    platform: PlatformDefaults | None = None,
 ) -> Settings:
     """Return the settings in force.
 
@@ -90,18 +91,23 @@ def load_settings(
         options: Field name to text, from the command line; strongest.
         unknown_options: Options as typed that no field answers to, reported with the rest.
         hyperparameters: SageMaker's file of strings, read if it exists.
-        dotenv: File of ``MRIGAN_*`` lines, read if it exists; weakest.
+        dotenv: File of ``MRIGAN_*`` lines, read if it exists; weakest of what a user says.
+        platform: Stands before our own defaults.
 
     Raises:
         SettingsError: With one line for every problem in every source.
     """
+    platform = platform or PlatformDefaults({}, {})
     layers = [
         _command_line(options or {}, unknown_options, [Settings]),
         _environment(),
         _hyperparameters(hyperparameters),
         _dotenv(dotenv),
+        _Layer(dict(platform.values), "the platform's ", []),
     ]
     problems = [line for layer in layers for line in layer.unknown]
+    chosen = {field for layer in layers for field in layer.values}
+    problems += [why for field, why in platform.refusals.items() if field not in chosen]
     settings = _validated(Settings, layers, problems)
     if problems or not settings:
         raise SettingsError(*problems)
