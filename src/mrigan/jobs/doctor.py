@@ -24,6 +24,7 @@ from mrigan.data.bank import HostBank
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.source import Source, is_folder_marker, open_source
 from mrigan.errors import DataError, MriganError
+from mrigan.jobs.output import open_output
 from mrigan.jobs.prepare import fresh_state, with_defaults
 from mrigan.jobs.previous import find_previous
 from mrigan.jobs.storage_options import storage_options
@@ -36,7 +37,7 @@ from mrigan.runtime.device import (
 )
 from mrigan.settings.fields import Settings
 from mrigan.settings.sources import default_cache_dir
-from mrigan.storage.store import ObjectInfo, open_store
+from mrigan.storage.store import ObjectInfo
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 
@@ -166,7 +167,7 @@ class _Checkup:
 
     def _output(self) -> str:
         settings = self._settings
-        store = open_store(settings.output_uri, storage_options(settings))
+        store = open_output(settings, catch_up=False)
         missing = [] if store.is_s3 else _missing_folders(Path(store.uri))
         key, content = f".mrigan-doctor-{uuid.uuid4().hex}", b"may be removed"
         began = time.perf_counter()

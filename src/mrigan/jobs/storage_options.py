@@ -1,5 +1,6 @@
-"""The storage settings in storage's own words."""
+"""The storage settings in storage's own words, and what the platform adds to them."""
 
+from mrigan.runtime.sagemaker import read_checkpoint_folder
 from mrigan.settings.fields import Settings
 from mrigan.storage.store import StoreOptions
 
@@ -11,4 +12,5 @@ def storage_options(settings: Settings) -> StoreOptions:
         sse_kms_key_id=settings.sse_kms_key_id,
         max_retries=settings.storage_retries,
         retry_timeout_seconds=settings.storage_timeout,
+        watched_folder=read_checkpoint_folder(),
     )

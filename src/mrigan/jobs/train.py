@@ -12,17 +12,16 @@ from mrigan.artifacts.publisher import Publisher
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import PullInterrupted
 from mrigan.data.sampler import epoch_order
-from mrigan.errors import MriganError, StorageError
+from mrigan.errors import DivergedError, MriganError, StorageError
 from mrigan.jobs.display import Display, open_display
+from mrigan.jobs.output import open_output
 from mrigan.jobs.prepare import Prepared, fresh_state, prepare, with_defaults
 from mrigan.jobs.previous import Previous, find_previous, resume_point
 from mrigan.jobs.recorder import GRID_IMAGES, Recorder
 from mrigan.jobs.status import record_end
-from mrigan.jobs.storage_options import storage_options
 from mrigan.runtime.device import choose_hardware, free_bytes, keep_freed_memory
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
-from mrigan.storage.store import open_store
 from mrigan.training.checkpoint import decode, restore
 from mrigan.training.loop import train as training_loop
 
@@ -48,7 +47,7 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
     """
     settings = with_defaults(settings)
     hardware = choose_hardware(settings.device, settings.precision)
-    store = open_store(settings.output_uri, storage_options(settings))
+    store = open_output(settings)
     previous = find_previous(store, settings)
     if previous and _is_complete(previous, settings):
         log.info("already_complete", extra={"epochs": previous.status["epoch"], "uri": store.uri})
@@ -118,6 +117,8 @@ def _run(prepared: Prepared, stop: StopRequest, display: Display) -> Outcome:
         recorder.save_checkpoint()
         return _finish(recorder, publisher, prepared, stop)
     except Exception as error:
+        if isinstance(error, DivergedError):
+            log.warning("diverged", extra={"nonfinite": 1, "images_seen": state.images_seen})
         if not isinstance(error, StorageError):
             _save_what_waits(publisher)
         raise

@@ -11,6 +11,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ru
 """
 
 import json
+import os.path
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def read_checkpoint_folder() -> Path | None:
     local = found.get("LocalPath") or found.get("local_path") or str(_PLATFORM_ROOT / "checkpoints")
     if not isinstance(local, str) or not Path(local).is_absolute():
         raise SettingsError(f"{path}: LocalPath is no absolute path; give the job one")
-    folder = Path(local)
+    folder = Path(os.path.normpath(local))
     if folder.is_relative_to(_PLATFORM_ROOT):
         return ml_root() / folder.relative_to(_PLATFORM_ROOT)
     return folder

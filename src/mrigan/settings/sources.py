@@ -161,7 +161,7 @@ def _validated(model: type[_Model], layers: Sequence[_Layer], problems: list[str
 
 def ml_root() -> Path:
     """The root of SageMaker's tree of files: ``/opt/ml``, or where ``MRIGAN_ML_ROOT`` moves it."""
-    return Path(os.environ.get(_ML_ROOT) or "/opt/ml")
+    return Path(os.environ.get(_ML_ROOT) or "/opt/ml").absolute()
 
 
 def training_job_arn() -> str:

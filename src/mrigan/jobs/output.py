@@ -1,0 +1,101 @@
+"""Where a run is written: OUTPUT_URI and, on SageMaker, the folders that the platform uploads.
+
+    <root>/model/           the generator, into model.tar.gz
+    <root>/output/data/     pictures, history, report, settings, into output.tar.gz
+    LocalPath               the whole run, if checkpoints were asked for: it comes back at a restart
+
+So a job leaves something whether or not it may write to a bucket, and a spot restart, which finds
+the first two empty, fills them again.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from mrigan.artifacts import run_tree
+from mrigan.errors import SettingsError
+from mrigan.jobs.previous import find_previous
+from mrigan.jobs.storage_options import storage_options
+from mrigan.runtime.sagemaker import (
+    is_sagemaker,
+    model_folder,
+    output_data_folder,
+)
+from mrigan.settings.fields import Settings
+from mrigan.storage.location import FolderLocation, parse_uri
+from mrigan.storage.mirror import Copy, MirroredStore, copy_objects
+from mrigan.storage.store import Store, open_store
+from mrigan.storage.watched import remove_unfinished
+
+log = logging.getLogger(__name__)
+
+_MODEL = "model/"
+_CHECKPOINTS = "checkpoints/"
+
+
+def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
+    """Open OUTPUT_URI together with its copies; for one process of a run at a time.
+
+    Args:
+        settings: With defaults filled in.
+        catch_up: Bring the run back from LocalPath if OUTPUT_URI has lost it, and the copies up to
+            date; not for a command that only looks.
+
+    Raises:
+        SettingsError: LocalPath holds another run.
+        StorageError: A store can't be opened, or can't be caught up with.
+    """
+    options = storage_options(settings)
+    if not is_sagemaker():
+        return open_store(settings.output_uri, options)
+    place = parse_uri(settings.output_uri)
+    own = place.path if isinstance(place, FolderLocation) else None
+    keys: dict[Path, Callable[[str], str | None]] = {
+        model_folder(): _in_model,
+        output_data_folder(): _in_output_data,
+    }
+    watched = options.watched_folder
+    if watched and not (own and own.is_relative_to(watched)):
+        keys[watched] = _in_whole
+    copies = {
+        folder: Copy(store=open_store(str(folder), options), key_of=key_of)
+        for folder, key_of in keys.items()
+        if folder != own
+    }
+    output = MirroredStore(settings.output_uri, options, list(copies.values()))
+    if catch_up:
+        if watched:
+            remove_unfinished(watched)
+            if watched in copies:
+                _restore(output, copies[watched].store, settings)
+        if output.head(run_tree.SETTINGS):
+            output.catch_up()
+    return output
+
+
+def _restore(output: Store, saved: Store, settings: Settings) -> None:
+    """Copy the run in ``saved`` to ``output`` if none is there."""
+    try:
+        previous = find_previous(saved, settings)
+    except SettingsError as error:
+        raise SettingsError(f"{error}, with another S3Uri in the job's CheckpointConfig") from None
+    if previous is None or output.head(run_tree.SETTINGS):
+        return
+    keys = [info.key for info in saved.list() if info.key != run_tree.SETTINGS]
+    # What vouches for others comes after them: a restoration that is cut short begins anew.
+    vouching = [key for key in keys if key.startswith(_CHECKPOINTS) and key.endswith(".json")]
+    for some in ([key for key in keys if key not in vouching], vouching, [run_tree.SETTINGS]):
+        copy_objects(saved, output, {key: key for key in some})
+    log.info("restored", extra={"objects": len(keys) + 1, "from": saved.uri, "uri": output.uri})
+
+
+def _in_model(key: str) -> str | None:
+    return key.removeprefix(_MODEL) if key.startswith(_MODEL) else None
+
+
+def _in_output_data(key: str) -> str | None:
+    return None if key.startswith((_MODEL, _CHECKPOINTS)) else key
+
+
+def _in_whole(key: str) -> str:
+    return key
