@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mrigan import logs
 from mrigan.errors import MriganError, SettingsError
+from mrigan.runtime.failure import clear_failure, write_failure
 from mrigan.runtime.sagemaker import hyperparameters_path, is_sagemaker, platform_defaults
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings import allocator
@@ -59,21 +60,32 @@ def run(arguments: Sequence[str]) -> int:
         options, unknown = _parser().parse_known_args(list(arguments))
         logs.configure(_log_format(options), debug=options.debug)
         command: Callable[[argparse.Namespace, list[str], StopRequest], int] = options.command
+        if _is_the_job(options):
+            clear_failure()
         return command(options, unknown, stop)
-    except SettingsError as error:
-        for problem in error.problems:
-            _complain(problem, options.debug)
-        return error.exit_status
-    except MriganError as error:
-        _complain(str(error), options.debug)
-        return error.exit_status
     except KeyboardInterrupt:
         _complain("interrupted at once: what was not yet saved is lost", options.debug)
         return INTERRUPTED if stop.signal_name == "SIGTERM" else 130
     except Exception as error:  # noqa: BLE001 - the last door: one line, not a traceback
-        hint = "this is a bug of mrigan, please report it; --debug shows where"
-        _complain(f"{type(error).__name__}: {error} ({hint})", options.debug)
-        return MriganError.exit_status
+        for problem in _problems(error):
+            _complain(problem, options.debug)
+        if _is_the_job(options):
+            write_failure(error)
+        return error.exit_status if isinstance(error, MriganError) else MriganError.exit_status
+
+
+def _problems(error: Exception) -> tuple[str, ...]:
+    if isinstance(error, SettingsError):
+        return error.problems
+    if isinstance(error, MriganError):
+        return (str(error),)
+    hint = "this is a bug of mrigan, please report it; --debug shows where"
+    return (f"{type(error).__name__}: {error} ({hint})",)
+
+
+def _is_the_job(options: argparse.Namespace) -> bool:
+    """Whether this is what SageMaker started: ``train``, or what it could not be told from."""
+    return is_sagemaker() and getattr(options, "command", _train) is _train
 
 
 class _Parser(argparse.ArgumentParser):
