@@ -11,7 +11,7 @@ GIVEN := $(filter-out PYTHON=%,$(subst \$(space),%20,$(MAKEOVERRIDES)))
 DEMO := IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=24 BATCH_SIZE=16 ACCUMULATION_STEPS=1
 SETTINGS = $(subst %20,\$(space),$(foreach setting,$(or $(GIVEN),$(DEMO)),MRIGAN_$(setting)))
 
-.PHONY: setup train test check fix image up lock
+.PHONY: setup sdk train test check fix image up lock
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -21,6 +21,14 @@ $(READY): requirements-dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '^uv==[^ ]*' requirements-dev.txt)"
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.txt
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
+	touch $@
+
+# The two major versions of the sagemaker SDK, each in an environment of its own: tests only.
+sdk: .sdk/v2/ready .sdk/v3/ready
+
+.sdk/%/ready: deploy/sagemaker/requirements-%.txt | $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .sdk/$*
+	$(BIN)/uv pip install --quiet --python .sdk/$*/bin/python --require-hashes -r $<
 	touch $@
 
 train: $(READY)
@@ -45,3 +53,5 @@ up:
 lock:
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" -c requirements.txt --group dev pyproject.toml -o requirements-dev.txt
+	for sdk in deploy/sagemaker/requirements-v2 deploy/sagemaker/requirements-v3; do \
+		uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$sdk.in -o $$sdk.txt || exit 1; done
