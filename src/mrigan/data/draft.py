@@ -53,6 +53,12 @@ class Draft:
             if info.key not in self._carried
         ]
 
+    def facts(self, numbers: Sequence[int]) -> list[tuple[str, str]]:
+        """The sha256 and the reason of refusal of each object, one of which is ""."""
+        entries = self._entries()
+        found = [entries[self._infos[number].key] for number in numbers]
+        return [(entry.sha256, entry.reason) for entry in found]
+
     def save(self) -> None:
         """Let the next start find what is here, where the folder takes it."""
         if self._folder is not None and self._name is not None:

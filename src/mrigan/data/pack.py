@@ -19,8 +19,10 @@ from mrigan.data.formats import Fit
 from mrigan.data.manifest import ManifestEntry
 from mrigan.data.pull import PullInterrupted
 from mrigan.data.refresh import Request, refresh
+from mrigan.data.share import agreed_listing
 from mrigan.data.source import Source, is_folder_marker
 from mrigan.errors import DataError
+from mrigan.runtime.ranks import ALONE, Ranks
 from mrigan.storage.keys import ObjectInfo
 
 __all__ = ["Pack", "PullInterrupted", "RefusedError", "open_pack"]
@@ -71,8 +73,11 @@ def open_pack(
     max_refused_percent: float = 5.0,
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Pack:
     """List the source, read what is new, and return all of it as one array.
+
+    Machines share the reading; each ends with all slices in its own cache.
 
     Args:
         source: Of slices.
@@ -85,6 +90,7 @@ def open_pack(
         max_refused_percent: Of the objects listed, folder markers aside.
         on_progress: Called with (objects read, objects to read) from this thread while reading.
         should_stop: Asked a few times a second, from this thread.
+        ranks: Of the run; all of them call this.
 
     Raises:
         DataError: Nothing is listed, or there is no room for the pack.
@@ -92,7 +98,7 @@ def open_pack(
         StorageError: The source can't be listed, or an object can't be read.
         PullInterrupted: ``should_stop`` said so; what was decoded is kept.
     """
-    infos = _listed(source)
+    infos = agreed_listing(ranks, lambda: _listed(source))
     if all(is_folder_marker(info.key, info.size_bytes) for info in infos):
         raise DataError(f"nothing under {source.uri}; check MRIGAN_INPUT_URI")
     shape = (height, width, fit)
@@ -103,6 +109,7 @@ def open_pack(
         concurrency=concurrency,
         on_progress=on_progress,
         should_stop=should_stop,
+        ranks=ranks,
     )
     with ExitStack() as files:
         done = refresh(request, cache_dir, files)
@@ -111,10 +118,12 @@ def open_pack(
         used = [entry for entry in manifest if entry.row is not None]
         mapped = np.memmap(done.generation.rows, np.uint8, "c", shape=(len(used), 1, height, width))
     _warn_of_duplicates(used)
+    fingerprint = _fingerprint(used, shape)
+    _check_agreement(ranks, fingerprint)
     return Pack(
         images=mapped.view(np.ndarray),
         manifest=manifest,
-        fingerprint=_fingerprint(used, shape),
+        fingerprint=fingerprint,
         fetched=done.fetched,
         reused=len(infos) - done.fetched,
         removed=done.removed,
@@ -170,6 +179,15 @@ def _warn_of_duplicates(used: Sequence[ManifestEntry]) -> None:
     if extra:
         effect = "they count twice in training and may be on both sides of a split"
         log.warning("same_slices", extra={"copies": extra, "of": len(used), "effect": effect})
+
+
+def _check_agreement(ranks: Ranks, fingerprint: str) -> None:
+    """Refuse to train where two machines decode the same objects to other pixels."""
+    if len({int(number) for (number,) in ranks.world.gather([int(fingerprint[:15], 16)])}) > 1:
+        raise DataError(
+            "the machines of this run have read different slices; give each the same input and "
+            "the same version of mrigan, and run the same command again"
+        )
 
 
 def _fingerprint(used: Sequence[ManifestEntry], shape: tuple[int, int, Fit]) -> str:

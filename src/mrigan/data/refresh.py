@@ -1,6 +1,7 @@
 """From what the cache holds, if anything, to exactly what the source lists."""
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -11,8 +12,10 @@ from mrigan.data.cache import Generation, locked, manifest_stamp, read_generatio
 from mrigan.data.draft import Draft
 from mrigan.data.formats import Fit
 from mrigan.data.manifest import ManifestEntry
-from mrigan.data.pull import PullInterrupted, pull
+from mrigan.data.pull import PullInterrupted, Wanted, pull
+from mrigan.data.share import OnProgress, Shares, Watch
 from mrigan.data.source import Source
+from mrigan.runtime.ranks import ALONE, Peers, Ranks
 from mrigan.storage.keys import ObjectInfo
 
 _SAVE_SECONDS = 30.0
@@ -29,6 +32,7 @@ class Request:
         concurrency: Reads under way at once.
         on_progress: Called with (objects read, objects to read).
         should_stop: Asked a few times a second.
+        ranks: Those that want it, too, and share the reading.
     """
 
     source: Source
@@ -37,6 +41,7 @@ class Request:
     concurrency: int
     on_progress: Callable[[int, int], None] | None
     should_stop: Callable[[], bool] | None
+    ranks: Ranks = ALONE
 
     @property
     def row_bytes(self) -> int:
@@ -66,7 +71,8 @@ class Refreshed:
 def refresh(request: Request, cache_dir: Path, files: ExitStack) -> Refreshed:
     """Read what has changed; ``files`` closes what this opens.
 
-    The lock is taken only to change something, so a cache that is whole may be read-only.
+    The lock is taken only to change something, so a cache that is whole may be read-only. Of
+    several ranks one on each machine reads; the others find the cache whole then.
 
     Raises:
         DataError: There is no room for the rows.
@@ -74,6 +80,21 @@ def refresh(request: Request, cache_dir: Path, files: ExitStack) -> Refreshed:
         PullInterrupted: ``should_stop`` said so.
     """
     folder = cache_dir / request.cache_key()
+    ranks = request.ranks
+    if ranks.world.size == 1:
+        return _refresh_alone(request, folder, files)
+    watch = Watch(ranks, request.on_progress, request.should_stop)
+    done = None
+    if ranks.leaders is None:
+        with watch:
+            pass
+    else:
+        done = _refresh_together(request, folder, files, ranks.leaders, watch)
+    ranks.check(None)
+    return done or _refresh_alone(request, folder, files)
+
+
+def _refresh_alone(request: Request, folder: Path, files: ExitStack) -> Refreshed:
     stamp = manifest_stamp(folder)
     found = _read(folder, request, files)
     if found is not None and _is_whole(found, request.infos):
@@ -83,9 +104,34 @@ def refresh(request: Request, cache_dir: Path, files: ExitStack) -> Refreshed:
             found = _read(folder, request, files)
             if found is not None and _is_whole(found, request.infos):
                 return Refreshed(found, fetched=0, removed=0)
-        if writable is not None:
-            sweep(writable, keep=found.name if found is not None else None)
-        return _build(request, writable, found, files)
+        draft, removed = _begin(request, writable, found, files)
+        wanted = draft.wanted()
+        _pull_into(draft, request, wanted, on_progress=request.on_progress or _unheard)
+        return Refreshed(draft.finish(), len(wanted), removed)
+
+
+def _refresh_together(
+    request: Request, folder: Path, files: ExitStack, leaders: Peers, watch: Watch
+) -> Refreshed:
+    """Read this machine's share of what the machines lack, and exchange the rest."""
+    found = _read(folder, request, files)
+    kept = _unchanged(found.entries, request.infos) if found is not None else {}
+    lacking = [number for number, info in enumerate(request.infos) if info.key not in kept]
+    is_whole = found is not None and _is_whole(found, request.infos)
+    told = [json.loads(each) for each in leaders.gather_bytes(json.dumps(lacking).encode())]
+    if all(whole for (whole,) in leaders.gather([int(is_whole)])) and found is not None:
+        with watch:
+            return Refreshed(found, fetched=0, removed=0)
+    shares = Shares(told, leaders.index)
+    with ExitStack() as held:
+        with watch:
+            writable = held.enter_context(locked(folder, request.stop_if_asked))
+            draft, removed = _begin(request, writable, found, files)
+            wanted = shares.to_read(draft.wanted())
+            _pull_into(draft, request, wanted, on_progress=watch.tick)
+        shares.exchange(draft, request.row_bytes, leaders)
+        fetched = sum(count for (count,) in leaders.gather([len(wanted)]))
+        return Refreshed(draft.finish(), fetched, removed)
 
 
 def _read(folder: Path, request: Request, files: ExitStack) -> Generation | None:
@@ -114,28 +160,29 @@ def _is_whole(generation: Generation, infos: Sequence[ObjectInfo]) -> bool:
     return has_all and rows == list(range(len(rows)))
 
 
-def _build(
+def _begin(
     request: Request, folder: Path | None, old: Generation | None, files: ExitStack
-) -> Refreshed:
+) -> tuple[Draft, int]:
+    """A draft with what is known already, and how many objects are gone."""
+    if folder is not None:
+        sweep(folder, keep=old.name if old is not None else None)
     draft = Draft(folder, request.infos, request.row_bytes)
     files.callback(draft.rows.close)
-    removed = 0
-    if old is not None:
-        removed = len(old.entries.keys() - {info.key for info in request.infos})
-        draft.carry_over(old, _unchanged(old.entries, request.infos))
-    fetched = _pull_into(draft, request)
-    return Refreshed(draft.finish(), fetched, removed)
+    if old is None:
+        return draft, 0
+    draft.carry_over(old, _unchanged(old.entries, request.infos))
+    return draft, len(old.entries.keys() - {info.key for info in request.infos})
 
 
-def _pull_into(draft: Draft, request: Request) -> int:
-    """Read what the draft lacks; ended early, it is saved with what it has."""
-    wanted = draft.wanted()
+def _pull_into(
+    draft: Draft, request: Request, wanted: Sequence[Wanted], *, on_progress: OnProgress
+) -> None:
+    """Read ``wanted``; ended early, the draft is saved with what it has."""
     save_at = time.monotonic() + _SAVE_SECONDS
 
     def on_tick() -> None:
         nonlocal save_at
-        if request.on_progress is not None:
-            request.on_progress(len(draft.pulled), len(wanted))
+        on_progress(len(draft.pulled), len(wanted))
         request.stop_if_asked()
         if time.monotonic() > save_at:  # a kill in a pull of hours costs seconds
             draft.save()
@@ -154,4 +201,7 @@ def _pull_into(draft: Draft, request: Request) -> int:
     except BaseException:
         draft.save()
         raise
-    return len(wanted)
+
+
+def _unheard(_done: int, _total: int) -> None:
+    """For whoever does not want to know."""

@@ -4,9 +4,12 @@ https://docs.pytorch.org/docs/stable/elastic/run.html#environment-variables
 """
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 from mrigan.errors import SettingsError
+
+_ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 
 
 class RankPlace(NamedTuple):
@@ -44,3 +47,9 @@ def rank_place() -> RankPlace | None:
 def set_default(name: str, value: str) -> None:
     """Set a variable for this process and those it starts, unless the user has."""
     os.environ.setdefault(name, value)
+
+
+def worker_folder() -> Path | None:
+    """The folder that torchrun has given this worker alone; None to others."""
+    path = os.environ.get(_ERROR_FILE)
+    return Path(path).parent if path else None

@@ -1,0 +1,140 @@
+"""Starts a process per GPU, or one per machine, with torchrun's engine, and tells how they ended.
+
+Each rank runs the command that was typed. torchrun hands a signal on to the ranks and waits for
+them; what they ended with is read from a file that each leaves in the folder torchrun gave it.
+"""
+
+import json
+import logging
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch.distributed.run  # noqa: F401 - registers the rendezvous
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, launch_agent
+
+from mrigan.errors import MriganError
+from mrigan.runtime.hosts import choose_interface, spare_shared_memory, wait_for_names
+from mrigan.runtime.signals import StopRequest
+from mrigan.settings.ranks import worker_folder
+
+log = logging.getLogger(__name__)
+
+_PORT = 7777  # AWS's own choice for its containers
+_MEETING_SECONDS = 600
+# Of the 120 s that SageMaker and compose leave between SIGTERM and SIGKILL.
+_SHUTDOWN_SECONDS = 112
+_END = "end.json"
+
+
+class Machines(NamedTuple):
+    """The machines of a run and this one's place among them."""
+
+    hosts: tuple[str, ...]
+    number: int  # this one's, from 0
+    interface: str  # by which they reach each other; "" if that needs no saying
+
+
+ONE_MACHINE = Machines(("127.0.0.1",), 0, "")
+
+
+class End(NamedTuple):
+    """How a rank ended, in its own words."""
+
+    status: int
+    is_echo: bool  # only because another rank did
+
+
+def run_ranks(
+    arguments: Sequence[str], ranks: int, machines: Machines, stop: StopRequest
+) -> End | None:
+    """Run ``mrigan ARGUMENTS`` as ``ranks`` processes here, as part of all machines' processes.
+
+    Returns:
+        The end that counts, or None if a stop came before the ranks could say anything.
+
+    Raises:
+        MriganError: The ranks could not be started, or one was killed.
+    """
+    if len(machines.hosts) > 1:
+        wait_for_names(machines.hosts, should_stop=lambda: bool(stop))
+    choose_interface(machines.interface)
+    spare_shared_memory()
+    if stop:
+        return None
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    with tempfile.TemporaryDirectory(prefix="mrigan-ranks-") as folder:
+        config = _config(ranks, machines, folder)
+        killed = ""
+        try:
+            launch_agent(config, sys.executable, ["-m", "mrigan", *arguments])
+        except ChildFailedError as error:
+            killed = _killed(error)
+        except SignalException as caught:
+            stop.signal_name = caught.sigval.name
+        except (RuntimeError, ValueError) as error:  # a rendezvous that failed
+            raise MriganError(
+                f"the ranks of {', '.join(machines.hosts)} did not meet: {error}; check that the "
+                f"machines reach each other on port {_PORT}, then run the same command again"
+            ) from error
+        finally:
+            stop.install()
+        ends = _ends(Path(folder))
+    own = [end for end in ends if end.status and not end.is_echo]
+    if killed and not own:
+        raise MriganError(killed)
+    return next(iter([*own, *(end for end in ends if end.status), *ends]), None)
+
+
+def note_end(status: int, *, is_echo: bool) -> None:
+    """Leave word of how this rank ended, if torchrun has started it."""
+    if folder := worker_folder():
+        (folder / _END).write_text(json.dumps([status, is_echo]))
+
+
+def _config(ranks: int, machines: Machines, folder: str) -> LaunchConfig:
+    port = _PORT if len(machines.hosts) > 1 else _free_port()
+    return LaunchConfig(
+        min_nodes=len(machines.hosts),
+        max_nodes=len(machines.hosts),
+        nproc_per_node=ranks,
+        logs_specs=DefaultLogsSpecs(log_dir=folder),
+        run_id="mrigan",
+        rdzv_backend="static",
+        rdzv_endpoint=f"{machines.hosts[0]}:{port}",
+        rdzv_configs={"rank": machines.number, "timeout": _MEETING_SECONDS},
+        max_restarts=0,
+        signals_to_handle="SIGTERM,SIGINT",
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _killed(error: ChildFailedError) -> str:
+    """Name the first rank that ended without a word of its own; "" if none has."""
+    _, failure = error.get_first_failure()
+    number = -failure.exitcode
+    if number <= 0:
+        return f"a rank ended with status {failure.exitcode} and said nothing; its log tells more"
+    name = signal.Signals(number).name
+    hint = "; SIGKILL often means that host memory ran out" if number == signal.SIGKILL else ""
+    return (
+        f"a rank was killed by {name}{hint}; run the same command again to go on from the newest "
+        "checkpoint"
+    )
+
+
+def _ends(folder: Path) -> list[End]:
+    """What the ranks of this machine have said, by rank."""
+    return [End(*json.loads(path.read_text())) for path in sorted(folder.rglob(_END))]
