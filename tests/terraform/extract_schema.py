@@ -4,8 +4,8 @@
     python tests/terraform/extract_schema.py package > tests/terraform/aws_schema.json
 
 The result has the form of ``terraform providers schema -json``, which can replace it where the
-registry can be reached. Its facts are those of version 6.25.0 of the provider: names, types, what is
-required or computed; values that only the provider checks are not among them.
+registry can be reached. Its facts are those of version 6.25.0 of the provider: names, types, what
+is required or computed; values that only the provider checks are not among them.
 """
 
 import base64
@@ -84,7 +84,10 @@ def block(text: str, body: str, fields_of: str) -> Schema:
             nested = nested_block(text, inner)
             found = re.search(rf"_{_camel(name)} = new (\w+)\(", body)
             single = kind != "struct" and found and found[1].endswith("OutputReference")
-            entry: Schema = {"nesting_mode": "single" if kind == "struct" else kind, "block": nested}
+            entry: Schema = {
+                "nesting_mode": "single" if kind == "struct" else kind,
+                "block": nested,
+            }
             entry |= {"max_items": 1} if single else {}
             entry |= {"min_items": 1} if required == "true" else {}
             result["block_types"][name] = entry

@@ -63,8 +63,10 @@ def _entries(number, schemas):
 def _provider_schema():
     schema = json.loads(_SCHEMA.read_text())["provider_schemas"][_SOURCE]
     resources = _entries(2, schema["resource_schemas"])
-    return _field(1, _schema(schema["provider"])) + resources + _entries(
-        3, schema["data_source_schemas"]
+    return (
+        _field(1, _schema(schema["provider"]))
+        + resources
+        + _entries(3, schema["data_source_schemas"])
     )
 
 
