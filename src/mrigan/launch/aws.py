@@ -20,6 +20,7 @@ from botocore.exceptions import (
 from mrigan.errors import MriganError, SettingsError
 from mrigan.storage.session import open_session
 
+Request = dict[str, Any]  # one call's arguments, in AWS's own words
 AWS_ERRORS = (BotoCoreError, ClientError)
 _ATTEMPTS = 5
 _CONNECT_SECONDS = 10

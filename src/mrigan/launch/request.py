@@ -7,9 +7,9 @@ with the same OUTPUT_URI goes on from it, which is also what makes spot capacity
 """
 
 from datetime import datetime
-from typing import Any
 
 from mrigan.errors import SettingsError
+from mrigan.launch.aws import Request
 from mrigan.launch.rules import VALUE_CHARACTERS, breaches, secrets_in
 from mrigan.logs import METRICS, metric_regex
 from mrigan.settings.fields import Settings
@@ -24,8 +24,6 @@ _MOST_WAIT_HOURS = 28 * 24
 _MINUTE_SECONDS = 60
 # Of this machine only, or said in another place of the request.
 _NOT_SENT = frozenset({"cache_dir", "input_uri", "output_uri"})
-
-Request = dict[str, Any]
 
 
 def make_job_name(base: str, moment: datetime, digits: str) -> str:

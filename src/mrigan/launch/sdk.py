@@ -10,8 +10,7 @@ import re
 from typing import Any
 
 from mrigan.errors import MriganError, SettingsError
-from mrigan.launch.aws import AWS_ERRORS, Aws
-from mrigan.launch.request import Request
+from mrigan.launch.aws import AWS_ERRORS, Aws, Request
 from mrigan.launch.send import refused
 from mrigan.settings.sdk import skip_role_simulation
 

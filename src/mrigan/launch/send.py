@@ -3,8 +3,7 @@
 from typing import Any
 
 from mrigan.errors import MriganError
-from mrigan.launch.aws import AWS_ERRORS, Aws, code_of, explain
-from mrigan.launch.request import Request
+from mrigan.launch.aws import AWS_ERRORS, Aws, Request, code_of, explain
 
 
 def send(aws: Aws, request: Request) -> str:
