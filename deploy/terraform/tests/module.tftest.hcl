@@ -172,6 +172,7 @@ run "everything" {
 
   assert {
     condition = alltrue([
+      one(one(aws_s3_bucket_server_side_encryption_configuration.runs.rule).apply_server_side_encryption_by_default).sse_algorithm == "aws:kms",
       one(one(aws_s3_bucket_server_side_encryption_configuration.runs.rule).apply_server_side_encryption_by_default).kms_master_key_id == var.kms_key_arn,
       one(aws_s3_bucket_server_side_encryption_configuration.runs.rule).bucket_key_enabled,
       aws_ecr_repository.image.encryption_configuration[0].kms_key == var.kms_key_arn,
