@@ -7,21 +7,20 @@ told every answer explicitly.
 
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import boto3
 import botocore
-import botocore.session
 from botocore import UNSIGNED
 from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import ClientError, NoCredentialsError
-from botocore.loaders import Loader, create_loader
 from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store
+
+from mrigan.storage.session import core_session
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -33,11 +32,6 @@ _CREDENTIALS_KEPT = timedelta(minutes=10)
 # A request moves until it is done; only silence ends it early (read_timeout).
 _WHOLE_REQUEST = timedelta(hours=1)
 _FIRST_REGION = "us-east-1"
-# boto3 knows AWS_DEFAULT_REGION alone; AWS_SKIP_SIGNATURE is obstore's, for public buckets.
-_VARIABLES = {
-    "region": ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None),
-    "skip_signature": (None, "AWS_SKIP_SIGNATURE", None, None),
-}
 _TRUE = {"1", "true", "on", "yes", "y"}
 
 
@@ -80,8 +74,7 @@ class Connection:
         self._bucket = bucket
         self._prefix = prefix
         self._options = options
-        core = botocore.session.Session(session_vars=_VARIABLES)
-        core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
+        core = core_session()
         self._session = boto3.Session(botocore_session=core)
         self._authorities = core.get_config_variable("ca_bundle")
         self.is_anonymous = str(core.get_config_variable("skip_signature")).lower() in _TRUE
@@ -175,12 +168,6 @@ class Connection:
 
     def _aws_endpoint(self, region: str) -> str:
         return str(self._client_at(region, at_aws=True).meta.endpoint_url)
-
-
-@cache
-def _loader(data_path: str | None) -> Loader:
-    """Share what boto3 reads about AWS: most of the time that opening a store takes."""
-    return create_loader(data_path)
 
 
 def _credentials(session: boto3.Session) -> Boto3CredentialProvider:
