@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from mrigan import logs
-from mrigan.errors import MriganError, SettingsError
+from mrigan.errors import MriganError, PeerFailedError, PeerLostError, SettingsError
+from mrigan.runtime.ends import note_end
 from mrigan.runtime.failure import clear_failure, write_failure
 from mrigan.runtime.sagemaker import hyperparameters_path, is_sagemaker, platform_defaults
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings import allocator
 from mrigan.settings.describe import add_options
 from mrigan.settings.fields import ENV_PREFIX, Settings
+from mrigan.settings.ranks import rank_place
 from mrigan.settings.sources import load_settings
 
 log = logging.getLogger(__name__)
@@ -58,20 +60,26 @@ def run(arguments: Sequence[str]) -> int:
     logs.configure("text")
     try:
         options, unknown = _parser().parse_known_args(list(arguments))
+        options.arguments = list(arguments)
         logs.configure(_log_format(options), debug=options.debug)
         command: Callable[[argparse.Namespace, list[str], StopRequest], int] = options.command
-        if _is_the_job(options):
+        if _is_the_job(options) and not rank_place():
             clear_failure()
-        return command(options, unknown, stop)
+        status = command(options, unknown, stop)
+        note_end(status, is_echo=False)
+        return status
     except KeyboardInterrupt:
         _complain("interrupted at once: what was not yet saved is lost", options.debug)
         return INTERRUPTED if stop.signal_name == "SIGTERM" else 130
     except Exception as error:  # noqa: BLE001 - the last door: one line, not a traceback
+        is_echo = isinstance(error, PeerFailedError | PeerLostError)
         for problem in _problems(error):
             _complain(problem, options.debug)
         if _is_the_job(options):
             write_failure(error)
-        return error.exit_status if isinstance(error, MriganError) else MriganError.exit_status
+        status = error.exit_status if isinstance(error, MriganError) else MriganError.exit_status
+        note_end(status, is_echo=is_echo)
+        return status
 
 
 def _problems(error: Exception) -> tuple[str, ...]:
@@ -191,7 +199,10 @@ def _settings(options: argparse.Namespace, unknown: list[str]) -> Settings:
         hyperparameters=hyperparameters_path(),
         platform=platform_defaults() if options.takes_settings else None,
     )
-    logs.configure(settings.log_format, debug=options.debug)
+    place = rank_place()
+    logs.configure(
+        settings.log_format, debug=options.debug, only_warnings=bool(place and place.rank)
+    )
     return settings
 
 
@@ -211,11 +222,9 @@ def _not_an_option(name: str, prog: str) -> str:
 def _train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     settings = _settings(options, unknown)
     allocator.apply_default()
-    from mrigan.jobs.train import Outcome, train
+    from mrigan.jobs.start import start
 
-    if train(settings, stop) is Outcome.COMPLETED or is_sagemaker():
-        return 0
-    return INTERRUPTED
+    return start(settings, options.arguments, stop)
 
 
 def _fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:

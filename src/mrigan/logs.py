@@ -34,14 +34,24 @@ METRICS: tuple[str, ...] = (
 )
 
 
-def configure(log_format: str, stream: IO[str] | None = None, *, debug: bool = False) -> None:
-    """Send every record of ours to ``stream`` (stdout; errors stderr) as ``text`` or ``json``."""
+def configure(
+    log_format: str,
+    stream: IO[str] | None = None,
+    *,
+    debug: bool = False,
+    only_warnings: bool = False,
+) -> None:
+    """Send every record of ours to ``stream`` (stdout; errors stderr) as ``text`` or ``json``.
+
+    With several ranks only the first tells of what goes well.
+    """
     handler = logging.StreamHandler(stream) if stream else _Standard()
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     ours = logging.getLogger("mrigan")
     ours.handlers[:] = [handler]
     ours.propagate = False
-    ours.setLevel(logging.DEBUG if debug else logging.INFO)
+    usual = logging.WARNING if only_warnings else logging.INFO
+    ours.setLevel(logging.DEBUG if debug else usual)
     logging.captureWarnings(capture=True)
     warnings = logging.getLogger("py.warnings")
     warnings.handlers[:] = [handler]

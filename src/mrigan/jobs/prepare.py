@@ -14,7 +14,9 @@ from mrigan.jobs.previous import Previous, check_same_slices
 from mrigan.jobs.status import now, status_facts
 from mrigan.jobs.storage_options import storage_options
 from mrigan.models import dcgan
+from mrigan.models.sync_batchnorm import synchronise
 from mrigan.runtime.device import Hardware, allocator_in_force
+from mrigan.runtime.ranks import ALONE, Ranks
 from mrigan.settings.fields import Settings, identity
 from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import Store
@@ -49,14 +51,14 @@ def with_defaults(settings: Settings) -> Settings:
     return settings.model_copy(update=missing)
 
 
-def fresh_state(settings: Settings, hardware: Hardware) -> TrainingState:
+def fresh_state(settings: Settings, hardware: Hardware, ranks: Ranks = ALONE) -> TrainingState:
     """Networks and optimizers at the start of a run of ``with_defaults(settings)``."""
     adam = AdamValues(
         g_lr=_filled(settings.g_lr),
         d_lr=_filled(settings.d_lr),
         betas=(_filled(settings.beta1), _filled(settings.beta2)),
     )
-    return build_state(
+    state = build_state(
         latent_dim=settings.latent_dim,
         height=settings.image_height,
         width=settings.image_width,
@@ -65,6 +67,9 @@ def fresh_state(settings: Settings, hardware: Hardware) -> TrainingState:
         seed=settings.seed,
         device=hardware.device,
     )
+    if settings.sync_batchnorm and ranks.world.size > 1:
+        synchronise(state.G, ranks)
+    return state
 
 
 def _filled(value: float | None) -> float:
@@ -78,16 +83,18 @@ def prepare(
     store: Store,
     previous: Previous | None,
     *,
+    ranks: Ranks,
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
 ) -> Prepared:
-    """Pull the slices and claim the output.
+    """Pull the slices and claim the output; on rank 0, while the others ``pull``.
 
     Args:
         settings: With defaults filled in.
         hardware: What will train.
         store: The output.
         previous: The run to go on with, if any.
+        ranks: Of the run.
         on_progress: Told how many slices of how many are decoded.
         should_stop: Asked while pulling.
 
@@ -97,30 +104,31 @@ def prepare(
         PullInterrupted: ``should_stop`` said so.
     """
     started = now()
-    allocator = allocator_in_force(hardware.device)
-    log.info("machine", extra={**machine(hardware), "allocator": allocator})
+    about = {**machine(hardware), "ranks": ranks.world.size}
+    log.info("machine", extra={**about, "allocator": allocator_in_force(hardware.device)})
     try:
-        pack = _pull(settings, on_progress, should_stop)
+        pack = pull(settings, ranks, on_progress=on_progress, should_stop=should_stop)
     except RefusedError as error:
         if previous is None:  # else it is the list of what that run was trained on
             store.put(run_tree.MANIFEST, encode_manifest(error.manifest))
         raise
+    log.info("slices", extra=_slice_facts(settings, pack))
     facts = {
         "settings": settings.model_dump(mode="json"),
         "identity": identity(settings),
         "data": {"slices": len(pack.images), "fingerprint": pack.fingerprint},
-        "machine": machine(hardware),
+        "machine": about,
         "versions": versions(),
     }
-    if previous:
-        check_same_slices(store, previous, facts["data"])
-    _claim(store, pack, facts, previous, started)
-    plan = Plan(
-        slices=len(pack.images),
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        accumulation_steps=settings.accumulation_steps,
-    )
+
+    def claim() -> bytes:
+        if previous:
+            check_same_slices(store, previous, facts["data"])
+        _claim(store, pack, facts, previous, started)
+        return b""
+
+    ranks.from_main(claim)
+    plan = plan_of(settings, pack)
     _print_plan(plan)
     return Prepared(
         settings=settings,
@@ -133,12 +141,19 @@ def prepare(
     )
 
 
-def _pull(
+def pull(
     settings: Settings,
-    on_progress: Callable[[int, int], None],
+    ranks: Ranks,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool],
 ) -> Pack:
-    pack = open_pack(
+    """Bring the slices here; every rank calls this.
+
+    Raises:
+        DataError, StorageError, PullInterrupted: As ``open_pack``.
+    """
+    return open_pack(
         open_source(settings.input_uri, storage_options(settings)),
         height=settings.image_height,
         width=settings.image_width,
@@ -148,20 +163,30 @@ def _pull(
         max_refused_percent=settings.max_refused,
         on_progress=on_progress,
         should_stop=should_stop,
+        ranks=ranks,
     )
-    log.info(
-        "slices",
-        extra={
-            "used": len(pack.images),
-            "refused": sum(entry.status == "refused" for entry in pack.manifest),
-            "fetched": pack.fetched,
-            "reused": pack.reused,
-            "removed": pack.removed,
-            "mib": round(pack.images.nbytes / 2**20, 1),
-            "uri": settings.input_uri,
-        },
+
+
+def plan_of(settings: Settings, pack: Pack) -> Plan:
+    """The arithmetic of the run over the slices of ``pack``."""
+    return Plan(
+        slices=len(pack.images),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        accumulation_steps=settings.accumulation_steps,
     )
-    return pack
+
+
+def _slice_facts(settings: Settings, pack: Pack) -> dict[str, Any]:
+    return {
+        "used": len(pack.images),
+        "refused": sum(entry.status == "refused" for entry in pack.manifest),
+        "fetched": pack.fetched,
+        "reused": pack.reused,
+        "removed": pack.removed,
+        "mib": round(pack.images.nbytes / 2**20, 1),
+        "uri": settings.input_uri,
+    }
 
 
 def _claim(

@@ -1,29 +1,35 @@
 """``mrigan train``: slices in, a trained generator out.
 
-The order matters. Settings and the earlier run are checked before a GPU or the input is used; the
-output is claimed before the first step; everything is published before the status says so.
+The order matters. Settings and the earlier run are checked before the input is used; the output is
+claimed before the first step; everything is published before the status says so. Of several ranks
+the first does all this; ``follow`` has what the others do meanwhile.
 """
 
 import logging
-from enum import Enum
+from typing import Any
 
 from mrigan.artifacts import run_tree
+from mrigan.artifacts.checkpoints import SavedCheckpoint
 from mrigan.artifacts.publisher import Publisher
-from mrigan.data.bank import open_bank
 from mrigan.data.pack import PullInterrupted
 from mrigan.data.sampler import epoch_order
 from mrigan.errors import DivergedError, MriganError, StorageError
 from mrigan.jobs.display import Display, open_display
+from mrigan.jobs.follow import COMPLETE, Outcome, follow, open_training
 from mrigan.jobs.output import open_output
 from mrigan.jobs.prepare import Prepared, fresh_state, prepare, with_defaults
 from mrigan.jobs.previous import Previous, find_previous, resume_point
 from mrigan.jobs.recorder import GRID_IMAGES, Recorder
 from mrigan.jobs.status import record_end
-from mrigan.runtime.device import choose_hardware, free_bytes, keep_freed_memory
+from mrigan.runtime.device import Hardware, choose_hardware, keep_freed_memory
+from mrigan.runtime.ranks import Ranks, join
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
+from mrigan.settings.ranks import rank_place
+from mrigan.storage.store import Store
 from mrigan.training.checkpoint import decode, restore
-from mrigan.training.loop import train as training_loop
+from mrigan.training.loop import Tick
+from mrigan.training.plan import check_shares
 
 log = logging.getLogger(__name__)
 
@@ -32,26 +38,35 @@ _FLUSH_SECONDS_WHEN_STOPPED = 90.0
 _FLUSH_SECONDS = 1800.0
 
 
-class Outcome(Enum):
-    """How a training job that did not fail ended."""
-
-    COMPLETED = "completed"
-    INTERRUPTED = "interrupted"
-
-
 def train(settings: Settings, stop: StopRequest) -> Outcome:
-    """Run the job to its end, or to the step after a stop request.
+    """Run the job to its end, or to the step after a stop request; every rank calls this.
 
     Raises:
         MriganError: One of its kinds, after status.json has been given the reason.
     """
     settings = with_defaults(settings)
-    hardware = choose_hardware(settings.device, settings.precision)
-    store = open_output(settings)
-    previous = find_previous(store, settings)
-    if previous and _is_complete(previous, settings):
-        log.info("already_complete", extra={"epochs": previous.status["epoch"], "uri": store.uri})
+    place = rank_place()
+    local_rank = place.local_rank if place else 0
+    hardware = choose_hardware(settings.device, settings.precision, local_rank)
+    with join(place, hardware.device) as ranks:
+        check_shares(settings.accumulation_steps, ranks.world.size)
+        if ranks.is_main:
+            return _lead(settings, hardware, ranks, stop)
+        return follow(settings, hardware, ranks, stop)
+
+
+def _lead(settings: Settings, hardware: Hardware, ranks: Ranks, stop: StopRequest) -> Outcome:
+    """Run the job as rank 0, which alone reads and writes the output."""
+    found: list[tuple[Store, Previous | None]] = []
+
+    def open_run() -> bytes:
+        store = open_output(settings)
+        found.append((store, find_previous(store, settings)))
+        return COMPLETE if _is_complete(*found[0], settings) else b""
+
+    if ranks.from_main(open_run) == COMPLETE:
         return Outcome.COMPLETED
+    store, previous = found[0]
     try:
         with open_display(settings.log_format) as display:
             prepared = prepare(
@@ -59,11 +74,13 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
                 hardware,
                 store,
                 previous,
+                ranks=ranks,
                 on_progress=display.pulling,
                 should_stop=lambda: bool(stop),
             )
-            return _run(prepared, stop, display)
+            return _run(prepared, ranks, stop, display)
     except PullInterrupted:
+        stop.note_elsewhere()
         record_end(store, "interrupted", reason=stop.signal_name)
         log.info("interrupted", extra={"signal": stop.signal_name, "while": "pulling slices"})
         return Outcome.INTERRUPTED
@@ -73,46 +90,43 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         raise
 
 
-def _is_complete(previous: Previous, settings: Settings) -> bool:
-    status = previous.status
-    return status.get("state") == "completed" and status.get("epoch", 0) >= settings.epochs
+def _is_complete(store: Store, previous: Previous | None, settings: Settings) -> bool:
+    status = previous.status if previous else {}
+    if status.get("state") != "completed" or status.get("epoch", 0) < settings.epochs:
+        return False
+    log.info("already_complete", extra={"epochs": status["epoch"], "uri": store.uri})
+    return True
 
 
-def _run(prepared: Prepared, stop: StopRequest, display: Display) -> Outcome:
+def _run(prepared: Prepared, ranks: Ranks, stop: StopRequest, display: Display) -> Outcome:
     settings, plan, hardware = prepared.settings, prepared.plan, prepared.hardware
     keep_freed_memory(hardware.device)
-    state = fresh_state(settings, hardware)
-    saved, rows = resume_point(prepared.store)
-    if saved:
-        restore(state, decode(saved.data))
+    state = fresh_state(settings, hardware, ranks)
+    resumed: list[tuple[SavedCheckpoint | None, list[dict[str, Any]]]] = []
+
+    def find_checkpoint() -> bytes:
+        resumed.append(resume_point(prepared.store))
+        saved, _ = resumed[0]
+        return saved.data if saved else b""
+
+    data = ranks.from_main(find_checkpoint)
+    if data:
+        restore(state, decode(data))
         log.info("resumed", extra={"images_seen": state.images_seen, "uri": prepared.store.uri})
-    bank = open_bank(prepared.pack.images, hardware.device, free_bytes=free_bytes(hardware.device))
+    ticks = open_training(settings, hardware, prepared.pack, state, ranks)
     publisher = Publisher(should_stop=lambda: bool(stop))
+    saved, rows = resumed[0]
     recorder = Recorder(
         prepared, publisher, state, rows=rows, saved_images=saved.images_seen if saved else None
     )
     shown = epoch_order(plan.slices, settings.seed, 0)[:GRID_IMAGES].sort().values
     recorder.start(prepared.pack.images[shown.numpy()])
     display.training(plan, state.images_seen)
-    ticks = training_loop(
-        state,
-        bank.take,
-        plan,
-        latent_dim=settings.latent_dim,
-        seed=settings.seed,
-        autocast=hardware.autocast(),
-    )
-    micro_batch = state.micro_batch
     try:
         for tick in ticks:
-            if tick.micro_batch < micro_batch:
-                micro_batch = tick.micro_batch
-                _warn_of_halving(micro_batch)
-            row = recorder.record(tick)
-            display.tick(tick)
-            if row:
-                display.epoch(row)
-            if stop:
+            failed = _record(recorder, display, tick)
+            if ranks.check(failed, stop=bool(stop)):
+                stop.note_elsewhere()
                 break
         recorder.save_checkpoint()
         return _finish(recorder, publisher, prepared, stop)
@@ -124,6 +138,18 @@ def _run(prepared: Prepared, stop: StopRequest, display: Display) -> Outcome:
         raise
     finally:
         publisher.close()
+
+
+def _record(recorder: Recorder, display: Display, tick: Tick) -> Exception | None:
+    """Save and show what is due; what goes wrong is handed back, for all ranks to hear of it."""
+    try:
+        row = recorder.record(tick)
+        display.tick(tick)
+        if row:
+            display.epoch(row)
+    except Exception as error:  # noqa: BLE001 - raised by the caller
+        return error
+    return None
 
 
 def _finish(
@@ -163,14 +189,3 @@ def _save_what_waits(publisher: Publisher) -> None:
         publisher.flush(_FLUSH_SECONDS_WHEN_STOPPED)
     except StorageError as error:
         log.warning("not_published", extra={"reason": str(error)})
-
-
-def _warn_of_halving(micro_batch: int) -> None:
-    log.warning(
-        "out_of_memory",
-        extra={
-            "micro_batch": micro_batch,
-            "consequence": "the step was repeated in smaller parts; images per step stay, "
-            "BatchNorm's statistics are now of the smaller part",
-        },
-    )

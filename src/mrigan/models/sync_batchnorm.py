@@ -19,8 +19,9 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
     @classmethod
     def of(cls, norm: nn.BatchNorm2d, ranks: Ranks) -> "SyncBatchNorm2d":
-        """Take over the weights and statistics of ``norm``."""
-        synchronised = cls(norm.num_features, norm.eps, norm.momentum)
+        """Take over the weights and statistics of ``norm``, which optimizers hold already."""
+        synchronised = cls(norm.num_features, norm.eps, norm.momentum, device=norm.weight.device)
+        synchronised.weight, synchronised.bias = norm.weight, norm.bias
         synchronised.load_state_dict(norm.state_dict())
         synchronised.ranks = ranks
         return synchronised

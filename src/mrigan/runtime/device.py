@@ -34,14 +34,23 @@ class Hardware(NamedTuple):
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
 
 
-def choose_hardware(device: str, precision: str) -> Hardware:
+def choose_hardware(device: str, precision: str, local_rank: int = 0) -> Hardware:
     """Turn the settings DEVICE and PRECISION into what this machine has.
+
+    Each rank of a machine takes a GPU of its own.
 
     Raises:
         SettingsError: When the device asked for is absent, or can't do the precision.
     """
     chosen = torch.device(_available(device))
     if chosen.type == "cuda":
+        chosen = torch.device("cuda", local_rank)
+        if local_rank >= torch.cuda.device_count():
+            raise SettingsError(
+                f"rank {local_rank} of this machine has no GPU: there are "
+                f"{torch.cuda.device_count()}; start as many ranks"
+            )
+        torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = True  # shapes are fixed
         torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32
     if precision == "bf16" and chosen.type == "mps":

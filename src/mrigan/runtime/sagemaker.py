@@ -95,7 +95,8 @@ def read_cluster() -> Cluster | None:
     found = _read(path)
     if found is None:
         return None
-    current, hosts = found.get("current_host"), found.get("hosts")
+    current = found.get("current_host")
+    hosts = found.get("hosts") or [current]
     if not isinstance(current, str) or not isinstance(hosts, list) or current not in hosts:
         raise SettingsError(f"{path}: current_host is none of hosts; SageMaker names both")
     interface = found.get("network_interface_name") or ""

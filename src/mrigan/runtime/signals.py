@@ -28,6 +28,10 @@ class StopRequest:
     def __bool__(self) -> bool:
         return bool(self.signal_name)
 
+    def note_elsewhere(self) -> None:
+        """Take over a stop that another rank was asked for."""
+        self.signal_name = self.signal_name or "a signal to another rank"
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
         was_asked = bool(self.signal_name)
         self.signal_name = signal.Signals(number).name

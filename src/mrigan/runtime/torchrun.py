@@ -4,7 +4,6 @@ Each rank runs the command that was typed. torchrun hands a signal on to the ran
 them; what they ended with is read from a file that each leaves in the folder torchrun gave it.
 """
 
-import json
 import logging
 import signal
 import socket
@@ -20,9 +19,9 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, launch_agent
 
 from mrigan.errors import MriganError
+from mrigan.runtime.ends import End, decisive, read_ends
 from mrigan.runtime.hosts import choose_interface, spare_shared_memory, wait_for_names
 from mrigan.runtime.signals import StopRequest
-from mrigan.settings.ranks import worker_folder
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +41,6 @@ class Machines(NamedTuple):
 
 
 ONE_MACHINE = Machines(("127.0.0.1",), 0, "")
-
-
-class End(NamedTuple):
-    """How a rank ended, in its own words."""
-
-    status: int
-    is_echo: bool  # only because another rank did
 
 
 def run_ranks(
@@ -85,17 +77,10 @@ def run_ranks(
             ) from error
         finally:
             stop.install()
-        ends = _ends(Path(folder))
-    own = [end for end in ends if end.status and not end.is_echo]
-    if killed and not own:
+        end = decisive(read_ends(Path(folder)))
+    if killed and (end is None or end.is_echo or not end.status):
         raise MriganError(killed)
-    return next(iter([*own, *(end for end in ends if end.status), *ends]), None)
-
-
-def note_end(status: int, *, is_echo: bool) -> None:
-    """Leave word of how this rank ended, if torchrun has started it."""
-    if folder := worker_folder():
-        (folder / _END).write_text(json.dumps([status, is_echo]))
+    return end
 
 
 def _config(ranks: int, machines: Machines, folder: str) -> LaunchConfig:
@@ -133,8 +118,3 @@ def _killed(error: ChildFailedError) -> str:
         f"a rank was killed by {name}{hint}; run the same command again to go on from the newest "
         "checkpoint"
     )
-
-
-def _ends(folder: Path) -> list[End]:
-    """What the ranks of this machine have said, by rank."""
-    return [End(*json.loads(path.read_text())) for path in sorted(folder.rglob(_END))]

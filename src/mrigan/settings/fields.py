@@ -88,6 +88,11 @@ class Settings(BaseSettings):
     epochs: Count = Field(500, description="passes over the slices")
     batch_size: Count = Field(32, description="images in one forward pass (a micro-batch)")
     accumulation_steps: Count = Field(8, description="micro-batches per optimizer step")
+    sync_batchnorm: bool = Field(
+        False,
+        description="whether `dcgan`'s BatchNorm sees the micro-batches of all ranks at once "
+        "(`true`) or each by itself (`false`: the same numbers on any number of GPUs)",
+    )
     g_lr: Rate | None = Field(
         None, description="learning rate of G (Adam); default: the model's, 0.0002 for `dcgan`"
     )

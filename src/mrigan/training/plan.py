@@ -4,8 +4,27 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mrigan.errors import SettingsError
+
 # Below this many steps the seed's networks have not left their first blobs.
 ENOUGH_STEPS = 5000
+
+
+def check_shares(accumulation_steps: int, ranks: int) -> None:
+    """Refuse a step whose micro-batches can't be dealt out evenly.
+
+    Raises:
+        SettingsError: Naming the nearest counts that can.
+    """
+    over = accumulation_steps % ranks
+    if not over:
+        return
+    below, above = accumulation_steps - over, accumulation_steps - over + ranks
+    nearest = f"{below} or {above}" if below else str(above)
+    raise SettingsError(
+        f"MRIGAN_ACCUMULATION_STEPS: {accumulation_steps} micro-batches can't be shared evenly by "
+        f"{ranks} ranks; use {nearest}, or another number of GPUs"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
