@@ -39,15 +39,6 @@ print(json.dumps({key: base64.b64encode(read(key)).decode() for key in keys}))
 """
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item):
-    report = yield
-    if report.skipped and os.environ.get("CI"):
-        report.outcome = "failed"
-        report.longrepr = f"{item.nodeid}: skipped in CI: {report.longrepr}"
-    return report
-
-
 def events_in(text, event):
     """The JSON lines of one kind in what a job printed."""
     plain = (line.removeprefix("\x1b[2K") for line in text.splitlines())  # compose's own
