@@ -1,0 +1,144 @@
+"""``mrigan launch``: submits the job to SageMaker, follows it, ends by what became of it.
+
+The job needs no one to follow it: Ctrl-C here leaves it running, and says how to come back.
+"""
+
+import json
+import logging
+import secrets
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.text import Text
+
+from mrigan.errors import MriganError, SettingsError
+from mrigan.jobs.launch_view import open_view
+from mrigan.jobs.storage_options import storage_options
+from mrigan.launch.aws import AWS_ERRORS, Aws, Request, explain
+from mrigan.launch.checks import Checks
+from mrigan.launch.follow import Ended, follow
+from mrigan.launch.outcome import outcome_of
+from mrigan.launch.request import build_request, make_job_name
+from mrigan.launch.rules import image_region
+from mrigan.launch.sdk import send_by_sdk
+from mrigan.launch.send import send
+from mrigan.runtime.signals import StopRequest
+from mrigan.settings.fields import Settings
+from mrigan.settings.launch import LaunchSettings
+
+log = logging.getLogger(__name__)
+
+_INTERRUPTED = {"SIGINT": 130, "SIGTERM": 143}
+_MISSING = SettingsError.exit_status
+
+
+def show_request(settings: Settings, options: LaunchSettings) -> int:
+    """Write the request as JSON; nothing is contacted, no credentials are needed."""
+    _, request = _prepare(settings, options)
+    sys.stdout.write(f"{json.dumps(request, indent=2)}\n")
+    return 0
+
+
+def check(settings: Settings, options: LaunchSettings) -> int:
+    """Say what is there and what is missing, a line each; 2 if anything is missing."""
+    aws, request = _prepare(settings, options)
+    checks = Checks(aws, request, storage_options(settings)).each()
+    is_whole = [_is_there(name, act, settings.log_format) for name, act in checks]
+    return 0 if all(is_whole) else _MISSING
+
+
+def launch(
+    settings: Settings, options: LaunchSettings, stop: StopRequest, *, wait: bool = True
+) -> int:
+    """Submit and, unless not to ``wait``, follow to the end.
+
+    Returns:
+        0 completed (or submitted), 10 stopped, the job's own status or 1 failed, 130 detached.
+
+    Raises:
+        MriganError: It could not be submitted, or no longer be followed.
+    """
+    aws, request = _prepare(settings, options)
+    name = send_by_sdk(aws, request) if options.sender == "sagemaker" else send(aws, request)
+    log.info("submitted", extra={"job": name, "region": aws.region, "output": settings.output_uri})
+    if not wait:
+        _say_how_to_return(name)
+        return 0
+    return _follow(aws, name, settings.log_format, stop)
+
+
+def attach(job_name: str, log_format: str, stop: StopRequest) -> int:
+    """Follow a job that is there already; returns as ``launch`` does."""
+    return _follow(Aws(), job_name, log_format, stop)
+
+
+def stop_job(job_name: str) -> int:
+    """Ask a job to end: it saves a checkpoint and is charged no further."""
+    try:
+        Aws().client("sagemaker").stop_training_job(TrainingJobName=job_name)
+    except AWS_ERRORS as error:
+        raise explain(error, f"stop {job_name}") from error
+    log.info("stopping", extra={"job": job_name, "within_seconds": 120})
+    return 0
+
+
+def _prepare(settings: Settings, options: LaunchSettings) -> tuple[Aws, Request]:
+    aws = Aws(fallback_region=image_region(options.image))
+    name = options.job_name or make_job_name(
+        options.base_name, datetime.now(UTC), secrets.token_hex(2)
+    )
+    return aws, build_request(settings, options, job_name=name, region=aws.region)
+
+
+def _follow(aws: Aws, name: str, log_format: str, stop: StopRequest) -> int:
+    try:
+        stop.at_once = True
+        if stop:  # it came while the request was on its way
+            raise KeyboardInterrupt
+        with open_view(log_format) as view:
+            for event in follow(aws, name):
+                view.show(event)
+                if isinstance(event, Ended):
+                    ended = event
+    except KeyboardInterrupt:
+        log.info("detached", extra={"job": name, "goes_on": True})
+        _say_how_to_return(name)
+        return _INTERRUPTED.get(stop.signal_name, _INTERRUPTED["SIGINT"])
+    return _report(ended)
+
+
+def _report(ended: Ended) -> int:
+    outcome = outcome_of(ended.description)
+    facts = {
+        "job": ended.description["TrainingJobName"],
+        "trained_seconds": outcome.trained_seconds,
+        "billed_seconds": outcome.billed_seconds,
+    }
+    log.info(str(ended.description["TrainingJobStatus"]).lower(), extra=facts)
+    if outcome.run_uri:
+        folder = f"results/{outcome.run_uri.rstrip('/').rpartition('/')[2]}"
+        log.info("see", extra={"fetch": f"mrigan fetch {outcome.run_uri} {folder}"})
+    if outcome.problem:
+        log.error("error", extra={"reason": outcome.problem})
+    return outcome.exit_status
+
+
+def _say_how_to_return(name: str) -> None:
+    log.info("see", extra={"attach": f"mrigan launch --attach {name}"})
+    log.info("see", extra={"stop": f"mrigan launch --stop {name}"})
+
+
+def _is_there(name: str, act: Callable[[], str], log_format: str) -> bool:
+    try:
+        found, is_good = act(), True
+    except MriganError as error:
+        found, is_good = str(error), False
+    if log_format == "json":
+        log.info("check", extra={"name_of_check": name, "ok": is_good, "found": found})
+        return is_good
+    mark = Text("ok      ", "green") if is_good else Text("missing ", "bold red")
+    line = Text.assemble(mark, Text(f"{name:7}", "bold"), found)
+    Console(soft_wrap=True, highlight=False).print(line)
+    return is_good
