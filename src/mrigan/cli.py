@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from mrigan import logs
 from mrigan.errors import MriganError, PeerFailedError, PeerLostError, SettingsError
+from mrigan.jobs.launch_options import add_launch_options
 from mrigan.runtime.ends import note_end
 from mrigan.runtime.failure import clear_failure, write_failure
 from mrigan.runtime.sagemaker import hyperparameters_path, is_sagemaker, platform_defaults
@@ -21,8 +22,9 @@ from mrigan.runtime.signals import StopRequest
 from mrigan.settings import allocator
 from mrigan.settings.describe import add_options
 from mrigan.settings.fields import ENV_PREFIX, Settings
+from mrigan.settings.launch import LaunchSettings
 from mrigan.settings.ranks import rank_place
-from mrigan.settings.sources import load_settings
+from mrigan.settings.sources import load_launch, load_settings
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +167,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.description = _DOCTOR_HELP
     add_options(doctor)
+
+    launch = _add(
+        commands,
+        "launch",
+        _launch,
+        "run the job on SageMaker, follow it, report how it ended",
+        usage="mrigan launch [--SETTING VALUE ...]",
+    )
+    add_launch_options(launch)
     return parser
 
 
@@ -267,3 +278,21 @@ def _doctor(options: argparse.Namespace, unknown: list[str], stop: StopRequest) 
     from mrigan.jobs.doctor import examine
 
     return examine(settings)
+
+
+def _launch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    fields = Settings.model_fields.keys() | LaunchSettings.model_fields.keys()
+    given = {name: value for name, value in vars(options).items() if name in fields}
+    settings, way = load_launch(given, unknown_options=_options_in(unknown))
+    logs.configure(settings.log_format, debug=options.debug)
+    from mrigan.jobs import launch
+
+    if options.dry_run:
+        return launch.show_request(settings, way)
+    if options.check:
+        return launch.check(settings, way)
+    if options.attach:
+        return launch.attach(options.attach, settings.log_format, stop)
+    if options.stop:
+        return launch.stop_job(options.stop)
+    return launch.launch(settings, way, stop, wait=not options.no_follow)
