@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mrigan.artifacts import run_tree
 from mrigan.errors import SettingsError, StorageError
+from mrigan.launch.request import PLATFORM_FOLDER
 from mrigan.storage.store import ObjectInfo, Store
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ def read_record(store: Store, key: str) -> Record | None:
 
 def _is_wanted(key: str, only: frozenset[str]) -> bool:
     top, slash, name = key.partition("/")
+    if top == PLATFORM_FOLDER:
+        return False  # the same files once more, as one archive a job
     if not slash:
         return key in _ALWAYS or (not only and not key.startswith("."))
     return bool(name) and not key.endswith("/") and (not only or top in only)

@@ -28,7 +28,7 @@ _IMAGE = re.compile(
 )
 _INSTANCE = re.compile(r"ml\.[a-z0-9]+(-[a-z0-9]+)?\.[a-z0-9]+")
 _KMS = re.compile(r"[a-zA-Z0-9:/_-]{1,2048}")
-_TAG = re.compile(r"[^=,]+=[^,]*")
+_TAG = re.compile(r"[\w .:/+@-]+=[\w .:/=+@-]*")
 _SUBNET = re.compile(r"subnet-[0-9a-z-]+")
 _GROUP = re.compile(r"sg-[0-9a-z-]+")
 
@@ -159,7 +159,7 @@ class LaunchSettings(BaseSettings):
         0, ge=0, le=60, description="keep the machines for a next job (and pay for them), minutes"
     )
     base_name: Annotated[
-        str, AfterValidator(lambda v: _whole(v, _NAME, "letters, digits and single hyphens"))
+        str, AfterValidator(lambda v: _whole(v, _NAME, "letters, digits and hyphens between them"))
     ] = Field(
         "mrigan",
         min_length=1,

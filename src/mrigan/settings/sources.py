@@ -41,6 +41,9 @@ _SAID = {
     "literal_error": "takes {expected}",
     "string_type": "takes a text",
     "string_too_short": "must not be empty",
+    "string_too_long": "takes at most {max_length} characters",
+    "too_long": "takes at most {max_length}",
+    "bool_parsing": "takes true or false",
 }
 
 
