@@ -22,7 +22,7 @@ METRICS = (
 )
 NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 # Without this the SDK reports each call, with your account's number, to a bucket of its makers'.
-NO_TELEMETRY = {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}
+NO_TELEMETRY = {"SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 
 estimator = Estimator(
     image_uri=environ["MRIGAN_IMAGE"],
@@ -45,7 +45,7 @@ estimator = Estimator(
     ],
     disable_profiler=True,
     debugger_hook_config=False,
-    sagemaker_session=Session(sagemaker_config={"SchemaVersion": "1.0", "SageMaker": NO_TELEMETRY}),
+    sagemaker_session=Session(sagemaker_config=NO_TELEMETRY),
 )
 # The slash keeps s3://bucket/slices-old out. A wait here would take a stopped job for a good one.
 slices = environ["MRIGAN_INPUT_URI"].rstrip("/") + "/"

@@ -23,7 +23,7 @@ METRICS = (
 )
 NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 # Without this the SDK reports each call, with your account's number, to a bucket of its makers'.
-NO_TELEMETRY = {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}
+NO_TELEMETRY = {"SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 # The SDK's own check of the role asks for more rights than the job has use for.
 environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")
 
@@ -47,7 +47,7 @@ trainer = ModelTrainer(
     # The run itself: checkpoints, samples, plots, generator.
     checkpoint_config=configs.CheckpointConfig(s3_uri=RUN, local_path="/opt/ml/checkpoints"),
     hyperparameters={"epochs": 500, "batch_size": 32, "accumulation_steps": 8},
-    sagemaker_session=Session(sagemaker_config={"SchemaVersion": "1.0", "SageMaker": NO_TELEMETRY}),
+    sagemaker_session=Session(sagemaker_config=NO_TELEMETRY),
 ).with_metric_definitions(
     [
         configs.MetricDefinition(name=f"train:{name}", regex=rf'[\s"]{name}(?:=|":\s?){NUMBER}')
