@@ -22,7 +22,10 @@ METRICS = (
 )
 NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 # Without this the SDK reports each call, with your account's number, to a bucket of its makers'.
-NO_TELEMETRY = {"SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
+NO_TELEMETRY = {
+    "SchemaVersion": "1.0",
+    "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}},
+}
 
 estimator = Estimator(
     image_uri=environ["MRIGAN_IMAGE"],
