@@ -99,7 +99,7 @@ def test_an_output_within_the_platforms_folders_works(ml_root, checkpointed, pla
     settings = settings_for(ml_root / place)
     write_run(open_output(settings), settings)
     assert files_of(ml_root / place).keys() >= RUN.keys()
-    assert (ml_root / "model/generator.safetensors").read_text() == "weights"
+    assert list((ml_root / "model").rglob("generator.safetensors"))
 
 
 def test_a_restart_that_finds_empty_folders_fills_them(ml_root, checkpointed, store_uri):
