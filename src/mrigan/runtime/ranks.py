@@ -5,6 +5,7 @@ act (stop, repeat a step, give up) tells the others first and does what they all
 """
 
 import datetime
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -19,6 +20,8 @@ from mrigan.settings.ranks import RankPlace
 
 # Longer than a publisher waits for a failing store: the others wait for rank 0 meanwhile.
 TIMEOUT = datetime.timedelta(minutes=15)
+
+_LOCATION = re.compile(r"^\[[^]]*\] ?")  # of the line in gloo's source
 
 
 class Peers:
@@ -199,7 +202,7 @@ def _watched() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _LOCATION.sub("", str(error).strip().splitlines()[0]).split(". ")[0]
         raise PeerLostError(
             f"another rank of this run is gone ({reason}); its own log says why; run the same "
             "command again to go on from the newest checkpoint"

@@ -60,7 +60,7 @@ def run_ranks(
     spare_shared_memory()
     if stop:
         return None
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    _quiet()
     with tempfile.TemporaryDirectory(prefix="mrigan-ranks-") as folder:
         config = _config(ranks, machines, folder)
         killed = ""
@@ -81,6 +81,13 @@ def run_ranks(
     if killed and (end is None or end.is_echo or not end.status):
         raise MriganError(killed)
     return end
+
+
+def _quiet() -> None:
+    """Leave the telling to the ranks: the engine's own lines are about processes and tracebacks."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed.elastic"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _config(ranks: int, machines: Machines, folder: str) -> LaunchConfig:
@@ -107,11 +114,11 @@ def _free_port() -> int:
 
 
 def _killed(error: ChildFailedError) -> str:
-    """Name the first rank that ended without a word of its own; "" if none has."""
+    """Say which signal ended the first rank to fail; "" if it ended by itself."""
     _, failure = error.get_first_failure()
     number = -failure.exitcode
     if number <= 0:
-        return f"a rank ended with status {failure.exitcode} and said nothing; its log tells more"
+        return ""
     name = signal.Signals(number).name
     hint = "; SIGKILL often means that host memory ran out" if number == signal.SIGKILL else ""
     return (
