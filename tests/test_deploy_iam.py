@@ -199,11 +199,10 @@ def test_a_job_logs_and_counts_where_sagemaker_looks():
         ("ecr:DescribeImages", REPOSITORY, {}),
         ("logs:DescribeLogStreams", f"{LOGS}:log-stream:", {}),
         ("logs:GetLogEvents", STREAM, {}),
-        ("s3:GetBucketLocation", "arn:aws:s3:::their-slices", {}),
-        ("s3:GetBucketLocation", "arn:aws:s3:::our-runs", {}),
         ("s3:ListBucket", "arn:aws:s3:::their-slices", {"s3__prefix": "mri/slices/"}),
         ("s3:ListBucket", "arn:aws:s3:::our-runs", {"s3__prefix": "runs/first/"}),
         ("s3:GetObject", OBJECT, {}),
+        ("servicequotas:ListServiceQuotas", "*", {}),
     ],
 )
 def test_a_launcher_may_submit_follow_stop_and_fetch(action, resource, context):

@@ -35,16 +35,20 @@ output "instance_profile" {
 
 output "push_command" {
   description = "Builds the image and pushes it; its last line is the image's URI."
-  value       = "AWS_REGION=${var.region} deploy/build_and_push.sh ${aws_ecr_repository.image.repository_url}"
+  value       = "deploy/build_and_push.sh ${aws_ecr_repository.image.repository_url}"
 }
 
 output "launch_command" {
   description = "A job: replace IMAGE with the last line of push_command."
-  value = join(" ", [
-    "AWS_REGION=${var.region} mrigan launch",
-    "--role ${aws_iam_role.sagemaker.arn}",
-    "--image IMAGE",
-    "--input-uri s3://${coalesce(var.input_bucket, var.bucket)}/${var.input_prefix}",
-    "--output-uri s3://${var.bucket}/${var.output_prefix}/first",
-  ])
+  value = join(" ", concat(
+    ["AWS_REGION=${var.region} mrigan launch"],
+    # The launcher's policy allows jobs of this name only.
+    var.name == "mrigan" ? [] : ["--base-name ${var.name}"],
+    [
+      "--role ${aws_iam_role.sagemaker.arn}",
+      "--image IMAGE",
+      "--input-uri s3://${coalesce(var.input_bucket, var.bucket)}/${var.input_prefix}",
+      "--output-uri s3://${var.bucket}/${var.output_prefix}/first",
+    ],
+  ))
 }
