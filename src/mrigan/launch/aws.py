@@ -125,7 +125,7 @@ def explain(error: Exception, doing: str, *, quota: str = "") -> MriganError:
     if isinstance(error, ProfileNotFound):
         return SettingsError(f"can't {doing}: {_said(error)}; correct AWS_PROFILE, or unset it")
     if is_expired(error):
-        return MriganError(f"can't {doing}: the credentials are no longer valid; {_LOGIN}")
+        return MriganError(f"can't {doing}: the credentials are not valid (any more); {_LOGIN}")
     code, said = code_of(error), _said(error)
     if "iam:PassRole" in said:
         remedy = (
