@@ -1,4 +1,4 @@
-"""deploy/ec2/user-data.sh, run for real beside stand-ins of docker, aws, nvidia-smi and shutdown."""
+"""deploy/ec2/user-data.sh, run for real beside stand-ins of docker, nvidia-smi and shutdown."""
 
 import subprocess
 import sys
