@@ -1,8 +1,17 @@
-"""What each rank does in the tests of ranks; started by torchrun, answers into a file per rank."""
+"""What each rank does in the tests of ranks: ``python rank_work.py FOLDER`` as torchrun would."""
+
+import json
+import sys
+from pathlib import Path
 
 import torch
 
+from mrigan.data.pack import open_pack
+from mrigan.data.source import open_source
+from mrigan.errors import MriganError, PeerFailedError
 from mrigan.models.sync_batchnorm import synchronise
+from mrigan.runtime.ranks import join
+from mrigan.settings.ranks import rank_place
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
@@ -24,23 +33,14 @@ def state_of(batch_size):
     )
 
 
-def steps(
-    ranks,
-    *,
-    count,
-    batch_size=2,
-    accumulation_steps=4,
-    sync=False,
-    limit=None,
-    start=None,
-    plain=(),
-):
-    """Take ``count`` steps; return the state and what the Ticks said."""
+def steps(ranks, *, count, batch_size, accumulation_steps, sync=False, limit=None, start=None):
+    """Take steps of 8 and 3 images in turn; return where they led."""
     state = state_of(batch_size)
     if start is not None:
         restore(state, decode(start))
-    if sync:
+    if sync:  # dropout draws by micro-batch, and would hide what BatchNorm does
         synchronise(state.G, ranks)
+        state.D.eval()
     if limit is not None:
 
         def check(_module, inputs):
@@ -48,8 +48,6 @@ def steps(
                 raise torch.OutOfMemoryError("full")
 
         state.G.register_forward_pre_hook(check)
-    for network in plain:  # without what couples images or draws
-        getattr(state, network).eval()
     plan = Plan(
         slices=len(SLICES), epochs=99, batch_size=batch_size, accumulation_steps=accumulation_steps
     )
@@ -63,11 +61,114 @@ def steps(
         ranks=ranks,
     )
     said = [next(ticks) for _ in range(count)]
-    sums = [{name: float(value) for name, value in tick.sums.items()} for tick in said]
-    gradients = [weight.grad for net in (state.G, state.D) for weight in net.parameters()]
     return {
         "state": encode(snapshot(state)),
-        "sums": sums,
+        "sums": [{name: float(value) for name, value in tick.sums.items()} for tick in said],
         "micro_batch": state.micro_batch,
-        "gradients": gradients,
+        "gradients": [weight.grad for net in (state.G, state.D) for weight in net.parameters()],
     }
+
+
+def scenarios(ranks, start):
+    """Everything that is compared with one rank."""
+    two_by_four = {"batch_size": 2, "accumulation_steps": 4}
+    by_rank = {"batch_size": 8 // ranks.world.size, "accumulation_steps": ranks.world.size}
+    return {
+        "whole": steps(ranks, count=4, **two_by_four),
+        "resumed": steps(ranks, count=2, start=start, **two_by_four),
+        # Memory runs out on one rank only; all cut smaller.
+        "full": steps(
+            ranks,
+            count=2,
+            batch_size=4,
+            accumulation_steps=2,
+            limit=2 if ranks.is_main else None,
+        ),
+        "synchronised": steps(ranks, count=2, sync=True, **by_rank),
+    }
+
+
+def told(ranks):
+    """What each rank hears of another's failure."""
+
+    def fail():
+        raise MriganError("no output")
+
+    heard = []
+    for attempt in (lambda: ranks.from_main(fail), lambda: ranks.check(_of_rank(ranks, 1))):
+        try:
+            attempt()
+        except PeerFailedError as error:
+            heard.append(["peer", error.exit_status])
+        except MriganError as error:
+            heard.append([str(error), error.exit_status])
+    stops = [ranks.check(None, stop=ranks.place.rank == 1), ranks.check(None)]
+    return {"heard": heard, "stops": stops, "from_main": ranks.from_main(lambda: b"word").decode()}
+
+
+def _of_rank(ranks, rank):
+    if ranks.place.rank != rank:
+        return None
+    error = MriganError("a follower's own")
+    error.exit_status = 5
+    return error
+
+
+class Counted:
+    """A source that notes what it was asked to read."""
+
+    def __init__(self, source):
+        self._source = source
+        self.reads = []
+        self.uri, self.identity, self.recipe = source.uri, source.identity, source.recipe
+
+    def list(self):
+        return self._source.list()
+
+    def read(self, info, height, width, fit):
+        self.reads.append(info.key)
+        return self._source.read(info, height, width, fit)
+
+
+def pulled(ranks, folder, caches):
+    """Pull the slices of ``folder`` into this rank's cache; say what was read and what came."""
+    source = Counted(open_source(str(folder)))
+    pack = open_pack(
+        source,
+        height=32,
+        width=40,
+        cache_dir=caches[ranks.place.rank],
+        max_refused_percent=50,
+        ranks=ranks,
+    )
+    return {
+        "reads": sorted(source.reads),
+        "fetched": pack.fetched,
+        "fingerprint": pack.fingerprint,
+        "pixels": pack.images.tobytes().hex(),
+    }
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    with join(rank_place(), torch.device("cpu")) as ranks:
+        rank = ranks.place.rank
+        if not folder.exists():
+            sys.stderr.write("met\n")
+            sys.stderr.flush()
+            while True:
+                ranks.check(None)
+        out = {"told": told(ranks)}
+        caches = [folder / f"cache-{each}" for each in range(ranks.world.size)]
+        out["cold"] = pulled(ranks, folder / "slices", caches)
+        # One machine starts again with an empty disk, and there is a new slice.
+        new = [folder / "other", *caches[1:]]
+        ranks.from_main(lambda: (folder / "late.png").rename(folder / "slices/late.png") and b"")
+        out["half warm"] = pulled(ranks, folder / "slices", new)
+        out["warm"] = pulled(ranks, folder / "slices", new)
+        torch.save(scenarios(ranks, (folder / "start.pt").read_bytes()), folder / f"{rank}.pt")
+        (folder / f"{rank}.json").write_text(json.dumps(out))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -22,6 +22,7 @@ from mrigan.artifacts.grids import render_grid
 from mrigan.artifacts.publisher import Publisher
 from mrigan.artifacts.report import render_report
 from mrigan.data.slices import to_grey
+from mrigan.errors import StorageError
 from mrigan.jobs.prepare import Prepared
 from mrigan.jobs.status import status_facts
 from mrigan.runtime.device import memory_facts, reset_peak
@@ -121,10 +122,17 @@ class Recorder:
             # Last: whoever goes on from it finds everything up to it in place.
             facts = {"epoch": epoch, "micro_batch": saved["micro_batch"], **self._run.facts}
             publish_checkpoint(self._store, images_seen, encode(saved), facts)
-            keep_newest(self._store, self._run.settings.keep_checkpoints)
             log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
+            self._remove_old()
 
         self._publisher.submit_behind_all("checkpoint", publish)
+
+    def _remove_old(self) -> None:
+        """Keep the newest checkpoints; one that can't be deleted is no reason to end a run."""
+        try:
+            keep_newest(self._store, self._run.settings.keep_checkpoints)
+        except StorageError as error:
+            log.warning("old_checkpoints_stay", extra={"reason": str(error)})
 
     def write_status(self, state: str, *, reason: str = "", exit_status: int | None = None) -> None:
         """Write status.json now; for when nothing is left in the publisher's hands."""

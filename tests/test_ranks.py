@@ -1,0 +1,213 @@
+"""Ranks as real processes that talk over sockets, compared with one rank."""
+
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mrigan.data.share import Shares
+from mrigan.errors import PeerLostError, SettingsError
+from mrigan.runtime.ends import End, decisive
+from mrigan.runtime.hosts import choose_interface, spare_shared_memory, wait_for_names
+from mrigan.runtime.ranks import ALONE
+from mrigan.settings.ranks import rank_place
+from mrigan.training.checkpoint import decode
+from mrigan.training.plan import check_shares
+
+WORK = Path(__file__).with_name("rank_work.py")
+spec = importlib.util.spec_from_file_location("rank_work", WORK)
+work = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(work)
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def start_ranks(count, *arguments):
+    """One process a rank, each the first of its machine."""
+    port = free_port()
+    return [
+        subprocess.Popen(
+            [sys.executable, WORK, *arguments],
+            env={
+                **os.environ,
+                "RANK": str(rank),
+                "LOCAL_RANK": "0",
+                "WORLD_SIZE": str(count),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+            },
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """One rank's results, and the checkpoint that one scenario starts from."""
+    start = work.steps(ALONE, count=1, batch_size=2, accumulation_steps=4)["state"]
+    return start, work.scenarios(ALONE, start)
+
+
+@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+def ranks(request, tmp_path_factory, alone):
+    """What each of several ranks says, by what they were asked."""
+    folder = tmp_path_factory.mktemp(f"ranks-{request.param}")
+    (folder / "slices").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(9):
+        pixels = random.integers(0, 256, (32, 40), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "slices" / f"{number}.png")
+    (folder / "slices" / "notes.txt").write_text("no slice")
+    Image.fromarray(pixels.T).save(folder / "late.png")
+    (folder / "start.pt").write_bytes(alone[0])
+    processes = start_ranks(request.param, folder)
+    for process in processes:
+        _, said = process.communicate(timeout=240)
+        assert process.returncode == 0, said
+    return [
+        (json.loads((folder / f"{rank}.json").read_text()), torch.load(folder / f"{rank}.pt"))
+        for rank in range(request.param)
+    ]
+
+
+@pytest.mark.parametrize("scenario", ["whole", "resumed", "full", "synchronised"])
+def test_ranks_have_the_gradients_and_the_numbers_of_one(alone, ranks, scenario):
+    one = alone[1][scenario]
+    for _, results in ranks:
+        ours = results[scenario]
+        torch.testing.assert_close(ours["gradients"], one["gradients"], rtol=1e-4, atol=1e-5)
+        assert len(ours["sums"]) == len(one["sums"])
+        for said, expected in zip(ours["sums"], one["sums"], strict=True):
+            assert said == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("scenario", ["whole", "synchronised"])
+def test_ranks_leave_the_running_statistics_of_one(alone, ranks, scenario):
+    one = decode(alone[1][scenario]["state"])["G"]
+    names = [name for name in one if "running" in name or "tracked" in name]
+    assert len(names) == 12
+    for _, results in ranks:
+        ours = decode(results[scenario]["state"])["G"]
+        for name in names:
+            torch.testing.assert_close(ours[name], one[name], rtol=1e-3, atol=1e-4)
+
+
+def test_all_ranks_hold_the_same_bits(ranks):
+    first, *others = [results for _, results in ranks]
+    for other in others:
+        for scenario, results in first.items():
+            assert other[scenario]["state"] == results["state"], scenario
+
+
+def test_all_ranks_cut_smaller_when_memory_runs_out_on_one(ranks):
+    assert [results["full"]["micro_batch"] for _, results in ranks] == [2] * len(ranks)
+
+
+def test_ranks_hear_of_a_failure_and_of_a_stop(ranks):
+    for rank, (said, _) in enumerate(ranks):
+        first = ["no output", 1] if rank == 0 else ["peer", 1]
+        second = ["a follower's own", 5] if rank == 1 else ["peer", 5]
+        assert said["told"]["heard"] == [first, second]
+        assert said["told"]["stops"] == [True, False]
+        assert said["told"]["from_main"] == "word"
+
+
+def test_machines_share_the_reading_and_each_has_all(ranks):
+    keys = sorted([f"{number}.png" for number in range(9)] + ["notes.txt"])
+    cold = [said["cold"] for said, _ in ranks]
+    assert sorted(key for each in cold for key in each["reads"]) == keys
+    assert all(len(each["reads"]) >= 10 // len(ranks) for each in cold)
+    for stage, slices in (("cold", 9), ("half warm", 10), ("warm", 10)):
+        (pixels,) = {said[stage]["pixels"] for said, _ in ranks}
+        assert len(pixels) == slices * 32 * 40 * 2
+        assert len({said[stage]["fingerprint"] for said, _ in ranks}) == 1
+
+
+def test_what_one_machine_has_is_not_read_again(ranks):
+    reads = [key for said, _ in ranks for key in said["half warm"]["reads"]]
+    assert reads == ["late.png"]
+    assert [said["half warm"]["fetched"] for said, _ in ranks] == [1] * len(ranks)
+    assert [said["warm"]["reads"] for said, _ in ranks] == [[]] * len(ranks)
+
+
+def test_a_rank_that_is_killed_ends_the_others_in_one_line(tmp_path):
+    first, second = start_ranks(2, tmp_path / "absent")
+    assert second.stderr.readline() == "met\n"
+    second.kill()
+    _, said = first.communicate(timeout=120)
+    assert first.returncode != 0
+    assert "another rank of this run is gone" in said
+    second.communicate()
+
+
+def test_shares_give_each_machine_what_it_lacks():
+    shares = [Shares([[0, 1, 2, 5], [1, 2, 3], [1]], own) for own in range(3)]
+    assert [shares[0].given_by(machine) for machine in range(3)] == [[1, 3], [0, 5], [2]]
+    assert Shares([[0, 1, 2]], 0).given_by(0) == []
+
+
+@pytest.mark.parametrize(
+    ("accumulation_steps", "ranks", "nearest"), [(8, 3, "6 or 9"), (1, 2, "use 2"), (5, 8, "use 8")]
+)
+def test_steps_that_can_not_be_shared_name_the_nearest_that_can(accumulation_steps, ranks, nearest):
+    with pytest.raises(SettingsError, match=nearest):
+        check_shares(accumulation_steps, ranks)
+
+
+def test_no_place_without_torchrun_and_nonsense_is_refused(monkeypatch):
+    assert rank_place() is None
+    for name, value in {"RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert rank_place() is None  # some schedulers set these, without an address to meet at
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    with pytest.raises(SettingsError, match=r"RANK=2.*torchrun"):
+        rank_place()
+
+
+def test_a_host_without_an_address_is_named():
+    wait_for_names(("localhost",), should_stop=lambda: False)
+    with pytest.raises(PeerLostError, match=r"algo-2\.invalid .*resourceconfig"):
+        wait_for_names(("localhost", "algo-2.invalid"), should_stop=lambda: False, seconds=0.1)
+    wait_for_names(("algo-2.invalid",), should_stop=lambda: True)
+
+
+def test_an_interface_that_does_not_exist_is_not_used(monkeypatch):
+    monkeypatch.delenv("NCCL_SOCKET_IFNAME", raising=False)
+    choose_interface("ethwe")
+    assert "NCCL_SOCKET_IFNAME" not in os.environ
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "theirs")
+    choose_interface("lo")
+    assert os.environ.pop("NCCL_SOCKET_IFNAME") == "lo"
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "theirs"
+
+
+def test_nccl_is_kept_out_of_a_small_shared_memory(monkeypatch, tmp_path):
+    monkeypatch.delenv("NCCL_SHM_DISABLE", raising=False)
+    spare_shared_memory(tmp_path)  # a disk is large
+    assert "NCCL_SHM_DISABLE" not in os.environ
+    facts = os.statvfs(tmp_path)
+    small = os.statvfs_result((4096, 4096, 16384, *tuple(facts)[3:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: small)
+    spare_shared_memory()
+    assert os.environ.pop("NCCL_SHM_DISABLE") == "1"
+
+
+def test_the_end_of_a_run_is_the_first_failure_that_is_no_echo():
+    assert decisive([]) is None
+    assert decisive([End(0, False), End(0, False)]) == End(0, False)
+    assert decisive([End(1, True), End(5, False), End(1, True)]) == End(5, False)
+    assert decisive([End(0, False), End(1, True)]) == End(1, True)
