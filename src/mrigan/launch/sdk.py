@@ -1,8 +1,8 @@
 """Submits a request by the sagemaker SDK's ModelTrainer (version 3), an extra of its own.
 
-ModelTrainer names its jobs itself and takes defaults from a file of the user's. So what it is about
-to send is compared with the request, and anything but the name that differs stops it: what
-``--dry-run`` shows is what is sent.
+ModelTrainer names its jobs itself, leaves out what is empty, and would add defaults of its own. So
+what it is about to send is compared with the request, and anything but the name that differs stops
+it: what ``--dry-run`` shows is what is sent.
 """
 
 import logging
@@ -65,7 +65,7 @@ class _Comparison:
         if differing:
             raise MriganError(
                 f"the sagemaker SDK would send another {', '.join(differing)} than --dry-run "
-                "shows; look into its configuration file, or use --sender boto3"
+                "shows; use --sender boto3"
             )
 
 

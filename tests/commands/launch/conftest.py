@@ -94,6 +94,8 @@ class Platform:
         return self.scenes[min(max(self._looks - 1, 0), len(self.scenes) - 1)][2]
 
     def _now(self):
+        if not self.scenes:
+            return "InProgress", (STARTING,), {}, {}
         return self.scenes[min(self._looks, len(self.scenes) - 1)]
 
 

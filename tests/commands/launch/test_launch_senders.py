@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import boto3
@@ -16,15 +15,16 @@ import json, sys
 from mrigan.errors import MriganError
 from mrigan.launch.aws import Aws
 from mrigan.launch.sdk import send_by_sdk
-try:
-    print("NAME", send_by_sdk(Aws(), json.load(sys.stdin)))
-except MriganError as error:
-    sys.exit(f"mrigan: {error}")
+for request in json.load(sys.stdin):
+    try:
+        print("NAME", send_by_sdk(Aws(), request))
+    except MriganError as error:
+        print(f"mrigan: {error}")
 """
 VPC = {"subnets": "subnet-0a,subnet-0b", "security_groups": "sg-01"}
 CASES = [
     {},
-    {"spot": "true", "epochs": "3", "g_lr": "2e-4", "retries": "2", "tags": "a=1, b="},
+    {"spot": "true", "epochs": "3", "g_lr": "2e-4", "retries": "2", "tags": "a=1, b=two words"},
     {"input_uri": "phantom://9", "instance_type": "ml.m5.xlarge", "volume_kms_key": "key"},
     {"network_isolation": "true", "input_mode": "FastFile", "encrypt_traffic": "true"} | VPC,
     {"network_isolation": "true", "keep_alive_minutes": "9", "output_kms_key": "alias/mri"},
@@ -63,42 +63,49 @@ def test_without_the_sdk_its_sender_says_what_to_install(launch, platform):
 
 @pytest.fixture
 def send_by_sdk(platform, tmp_path):
-    """Send a request by the SDK in a process of its own, which has it installed."""
+    """Send requests by the SDK in a process of its own, which has it installed: a line for each."""
     if not SDK.exists():
         pytest.skip("`make sdk` makes the environment of the SDK")
 
-    def send(request, **environment):
+    def send(*requests, **environment):
         names = {**os.environ, "PYTHONPATH": str(REPO / "src"), "HOME": str(tmp_path)}
-        return subprocess.run(
-            [SDK, "-c", SEND], input=json.dumps(request), capture_output=True, text=True,
-            env=names | environment, check=False,
+        # Every other service leads to the same server, and so does what a proxy would reach.
+        names |= {"AWS_ENDPOINT_URL": platform.url, "HTTPS_PROXY": platform.url}
+        ended = subprocess.run(
+            [SDK, "-c", SEND], input=json.dumps(requests), capture_output=True, text=True,
+            env=names | {"NO_PROXY": "127.0.0.1"} | environment, check=False,
         )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout.splitlines()
 
     return send
 
 
+@pytest.fixture
+def requests(mrigan, arguments):
+    """What ``--dry-run`` shows for each of the cases."""
+    return [json.loads(mrigan(*arguments(**options), "--dry-run").out) for options in CASES]
+
+
 @pytest.mark.sdk
-@pytest.mark.parametrize("options", CASES)
-def test_the_sdk_sends_the_request_that_boto3_sends_but_for_the_name(
-    send_by_sdk, mrigan, arguments, platform, options
+def test_the_sdk_sends_the_requests_that_boto3_sends_but_for_the_name(
+    send_by_sdk, platform, requests
 ):
-    request = json.loads(mrigan(*arguments(**options), "--dry-run").out)
-    ended = send_by_sdk(request)
-    assert ended.returncode == 0, ended.stderr
-    [(operation, sent)] = [
-        (name, sent) for name, sent in platform.requests if name.startswith("Create")
-    ]
-    assert operation == "CreateTrainingJob"
-    name = sent.pop("TrainingJobName")
-    digits = request.pop("TrainingJobName")[-4:]
-    assert name.startswith(f"mrigan-{digits}-")
-    assert f"NAME {name}" in ended.stdout
-    assert sent == request
+    told = send_by_sdk(*requests)
+    sent = [request for name, request in platform.requests if name == "CreateTrainingJob"]
+    assert len(told) == len(sent) == len(CASES)
+    for line, theirs, ours in zip(told, sent, requests, strict=True):
+        name, digits = theirs.pop("TrainingJobName"), ours.pop("TrainingJobName")[-4:]
+        assert line == f"NAME {name}"
+        assert name.startswith(f"mrigan-{digits}-")
+        assert theirs == ours
+    # It asks no one about the role, and reports to no one.
+    assert set(platform.operations) == {"CreateTrainingJob", "DescribeTrainingJob"}
 
 
 @pytest.mark.sdk
-def test_the_sdk_is_stopped_where_its_configuration_would_change_the_request(
-    send_by_sdk, mrigan, arguments, platform, tmp_path
+def test_through_the_sdk_nothing_else_is_sent_and_a_refusal_reads_the_same(
+    send_by_sdk, mrigan, arguments, platform, requests, tmp_path
 ):
     configuration = tmp_path / "config.yaml"
     configuration.write_text(
@@ -106,33 +113,16 @@ def test_the_sdk_is_stopped_where_its_configuration_would_change_the_request(
         "SageMaker:\n  TrainingJob:\n    VpcConfig:\n"
         "      Subnets: [subnet-1234]\n      SecurityGroupIds: [sg-1234]\n"
     )
-    request = json.loads(mrigan(*arguments(network_isolation="true"), "--dry-run").out)
-    ended = send_by_sdk(request, SAGEMAKER_USER_CONFIG_OVERRIDE=str(configuration))
-    assert ended.returncode == 1
-    assert "the sagemaker SDK would send another VpcConfig than --dry-run shows" in ended.stderr
-    assert "CreateTrainingJob" not in platform.operations
-
-
-@pytest.mark.sdk
-def test_a_refusal_through_the_sdk_is_the_same_line(send_by_sdk, mrigan, arguments, platform):
-    request = json.loads(mrigan(*arguments(spot="true"), "--dry-run").out)
     platform.refusals["CreateTrainingJob"] = [(400, "ResourceLimitExceeded", "The limit is 0")]
-    ended = send_by_sdk(request)
-    assert "mrigan: can't submit the job: ResourceLimitExceeded: The limit is 0" in ended.stderr
-    assert "ml.g5.xlarge for spot training job usage" in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-@pytest.mark.sdk
-def test_the_sdk_asks_no_one_about_the_role_and_reports_to_no_one(
-    send_by_sdk, mrigan, arguments, platform, tmp_path
-):
-    request = json.loads(mrigan(*arguments(), "--dry-run").out)
-    # Every other service leads to the same server, and so does what is reached by a proxy.
-    ended = send_by_sdk(
-        request, AWS_ENDPOINT_URL=platform.url, HTTPS_PROXY=platform.url, HTTP_PROXY="",
-        NO_PROXY="127.0.0.1",
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert set(platform.operations) == {"CreateTrainingJob", "DescribeTrainingJob"}
-    assert sys.version_info
+    spot, isolated = requests[1], requests[4]
+    # The SDK leaves out what is empty.
+    tagged = json.loads(mrigan(*arguments(tags="owner="), "--dry-run").out)
+    told = send_by_sdk(spot, tagged, isolated, SAGEMAKER_USER_CONFIG_OVERRIDE=str(configuration))
+    assert told[0].startswith(
+        "mrigan: can't submit the job: ResourceLimitExceeded: The limit is 0; raise the quota "
+        "(Service Quotas > Amazon SageMaker: 'ml.g5.xlarge for spot training job usage')"
+    )
+    assert "the sagemaker SDK would send another Tags than --dry-run shows" in told[1]
+    # A user's configuration of the SDK is not asked.
+    [(_, sent)] = [each for each in platform.requests if each[0] == "CreateTrainingJob"]
+    assert "VpcConfig" not in sent
