@@ -9,10 +9,13 @@ import json
 import os
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 REPO = Path(__file__).parents[2]
 IMAGE = "mrigan"
@@ -27,6 +30,36 @@ SMALL = {
     "MRIGAN_EPOCHS": "2",
     "MRIGAN_CHECKPOINT_EVERY": "1",
     "MRIGAN_LOG_FORMAT": "json",
+}
+
+# As SDK v2 sends them: str() of each.
+HYPERPARAMETERS = {
+    "image_height": "40",
+    "image_width": "32",
+    "batch_size": "4",
+    "accumulation_steps": "2",
+    "epochs": "24",
+    "sample_every": "12",
+    "checkpoint_every": "1000",
+    "g_lr": "0.0002",
+    "beta1": "None",
+    "sagemaker_region": "eu-west-1",
+}
+CONFIG = {
+    "resourceconfig": {
+        "current_host": "algo-1",
+        "current_instance_type": "ml.m5.xlarge",
+        "hosts": ["algo-1"],
+        "network_interface_name": "eth0",
+    },
+    "inputdataconfig": {
+        "training": {
+            "TrainingInputMode": "File",
+            "S3DistributionType": "FullyReplicated",
+            "RecordWrapperType": "None",
+        }
+    },
+    "checkpointconfig": {"S3Uri": "s3://bucket/kept", "LocalPath": "/opt/ml/checkpoints"},
 }
 
 READ_BUCKET = """
@@ -101,6 +134,89 @@ class Compose:
             time.sleep(0.5)
 
 
+class Job:
+    """A tree as the platform lays it out, and the platform's ways with a container on it."""
+
+    def __init__(self, root, image, run, host="algo-1", hosts=("algo-1",), network="none"):
+        self.root = root
+        self.name = f"mrigan-sagemaker-{uuid.uuid4().hex[:8]}"
+        self._network = ["--network", network]
+        if network != "none":
+            self._network += ["--network-alias", host]  # not its hostname, as on the platform
+        self._image = image
+        self._run = run
+        for folder in ("input/config", "model", "output/data", "checkpoints"):
+            (root / folder).mkdir(parents=True)
+        slices = root / "input/data/training/patients"
+        slices.mkdir(parents=True)
+        rng = np.random.default_rng(7)
+        for number in range(13):
+            pixels = rng.integers(0, 256, (41, 30 + number), np.uint8)
+            Image.fromarray(pixels).save(slices / f"{number:02}.png")
+        for name, content in CONFIG.items():
+            self.say(name, content)
+        cluster = CONFIG["resourceconfig"] | {"current_host": host, "hosts": list(hosts)}
+        self.say("resourceconfig", cluster)
+        self.hyperparameters()
+
+    def say(self, name, content):
+        (self.root / f"input/config/{name}.json").write_text(json.dumps(content))
+
+    def hyperparameters(self, **changed):
+        self.say("hyperparameters", HYPERPARAMETERS | changed)
+
+    def command(self, *options):
+        environ = ["--env", f"TRAINING_JOB_NAME={self.name}", "--env", "TRAINING_JOB_ARN=arn:x"]
+        mounted = [*self._network, "--volume", f"{self.root}:/opt/ml"]
+        named = ["--name", self.name, *options]
+        return ["docker", "run", *named, *mounted, *environ, self._image, "train"]
+
+    def train(self, *options):
+        return self._run(*self.command("--rm", *options), check=False)
+
+    def start(self):
+        self._run(*self.command("--detach"))
+
+    def logs(self):
+        return self._run("docker", "logs", self.name).stdout
+
+    def wait_for(self, text, seconds=300):
+        end = time.monotonic() + seconds
+        while text not in self.logs():
+            assert time.monotonic() < end, self.logs()
+            time.sleep(0.2)
+
+    def wait(self):
+        """Wait for the end; return the exit status."""
+        return int(self._run("docker", "wait", self.name).stdout)
+
+    def stop(self):
+        """As the platform stops a job; return the exit status and how long it took."""
+        began = time.monotonic()
+        self._run("docker", "stop", "-t", "120", self.name)
+        seconds = time.monotonic() - began
+        state = self._run("docker", "inspect", "-f", "{{.State.ExitCode}}", self.name).stdout
+        return int(state), seconds
+
+    def remove(self):
+        """Remove the container, and give what root wrote to whoever runs the tests."""
+        subprocess.run(["docker", "rm", "--force", self.name], capture_output=True, check=False)
+        owner = f"{os.getuid()}:{os.getgid()}"
+        chown = ["--entrypoint", "chown", "--volume", f"{self.root}:/opt/ml", self._image]
+        self._run("docker", "run", "--rm", *chown, "-R", owner, "/opt/ml")
+
+    def files(self, folder):
+        below = self.root / folder
+        found = [path for path in below.rglob("*") if path.is_file()]
+        return {path.relative_to(below).as_posix(): path.read_bytes() for path in found}
+
+    def rows(self):
+        """The lines of metrics.jsonl, without what a clock or the machine says."""
+        rows = [json.loads(row) for row in self.files("checkpoints")["metrics.jsonl"].splitlines()]
+        clocks = {"seconds", "images_per_second", "peak_rss_mib"}
+        return [{name: row[name] for name in row.keys() - clocks} for row in rows]
+
+
 @pytest.fixture(scope="session")
 def run():
     return run_command
@@ -153,3 +269,17 @@ def docker_run(image):
         return run_command(*command, check=check)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def new_job(image, run, tmp_path_factory):
+    """Lay out one host's tree of a training job; its container is removed at the end."""
+    jobs = []
+
+    def lay_out(**place):
+        jobs.append(Job(tmp_path_factory.mktemp("job") / "ml", image, run, **place))
+        return jobs[-1]
+
+    yield lay_out
+    for job in jobs:
+        job.remove()

@@ -1,0 +1,115 @@
+"""Several hosts as SageMaker lays them out, as processes on this machine."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mrigan.artifacts.checkpoints import newest_checkpoint
+from mrigan.storage.store import open_store
+
+HOSTS = ("127.0.0.1", "127.0.0.2")
+HYPERPARAMETERS = {
+    "input_uri": "phantom://13",
+    "image_height": "48",
+    "image_width": "33",
+    "batch_size": "4",
+    "accumulation_steps": "2",
+    "epochs": "3",
+    "checkpoint_every": "1",
+    "device": "cpu",
+}
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Lay out a host's tree each; return their roots."""
+    roots = []
+    for host in HOSTS:
+        config = tmp_path / host / "input" / "config"
+        config.mkdir(parents=True)
+        cluster = {"current_host": host, "hosts": HOSTS, "network_interface_name": "ethwe"}
+        (config / "resourceconfig.json").write_text(json.dumps(cluster))
+        roots.append(tmp_path / host)
+        configure(roots[-1])
+    return roots
+
+
+def configure(root, **changed):
+    own = HYPERPARAMETERS | {"cache_dir": str(root / "cache")} | changed
+    (root / "input/config/hyperparameters.json").write_text(json.dumps(own))
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def begin(root):
+        started.append(
+            subprocess.Popen(
+                [Path(sys.executable).with_name("mrigan"), "train"],
+                env=os.environ | {"MRIGAN_ML_ROOT": str(root), "OMP_NUM_THREADS": "1"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ends(processes):
+    said = [process.communicate(timeout=200) for process in processes]
+    return [(process.returncode, *each) for process, each in zip(processes, said, strict=True)]
+
+
+def test_a_step_that_two_hosts_can_not_share_is_refused_before_they_meet(pair, start):
+    configure(pair[1], accumulation_steps="3")
+    ((status, out, err),) = ends([start(pair[1])])
+    assert (status, out) == (2, "")
+    assert re.fullmatch(r"mrigan: .*ACCUMULATION_STEPS: 3 .*2 ranks; use 2 or 4, .*\n", err)
+    assert (pair[1] / "output/failure").read_text().startswith("SettingsError: ")
+
+
+@pytest.mark.slow
+def test_a_stop_of_one_host_stops_both_and_one_host_goes_on(pair, start, content):
+    for root in pair:
+        configure(root, epochs="300")
+    processes = [start(root) for root in pair]
+    while " epoch epoch=2 " not in processes[0].stdout.readline():
+        assert processes[0].poll() is None
+    processes[1].send_signal(signal.SIGTERM)
+    (first, out, err), (second, *_) = ends(processes)
+    assert (first, second, err) == (0, 0, "")
+    saved = newest_checkpoint(open_store(str(pair[0] / "checkpoints")))
+    assert f"images_seen={saved.images_seen} " in out
+
+    alone = {"current_host": HOSTS[0], "hosts": HOSTS[:1]}
+    (pair[0] / "input/config/resourceconfig.json").write_text(json.dumps(alone))
+    configure(pair[0], epochs=str(saved.images_seen // 13 + 2))
+    ((status, out, err),) = ends([start(pair[0])])
+    assert (status, err) == (0, "")
+    assert f"resumed images_seen={saved.images_seen} " in out
+    assert "fetched=0 " in out
+    rows = content(str(pair[0] / "checkpoints"))["metrics.jsonl"].splitlines()
+    assert [json.loads(row)["epoch"] for row in rows] == list(range(1, saved.images_seen // 13 + 3))
+
+
+@pytest.mark.slow
+def test_hosts_that_fail_together_say_why_once_each(pair, start):
+    for root in pair:
+        configure(root, input_uri=str(root / "nothing"))
+    found = ends([start(root) for root in pair])
+    assert {status for status, _, _ in found} == {5}
+    assert "there is no such folder" in found[0][2]
+    assert all(len(err.splitlines()) == 1 for _, _, err in found)
+    assert (pair[0] / "output/failure").read_text().startswith("StorageError: ")
