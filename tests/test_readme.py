@@ -26,6 +26,9 @@ RUN_BY = {
     "make check": (".ci/run", "make test"),
     "make test": (".ci/run", "make test"),
     "make fix": ("tests/test_make.py", '"fix"'),
+    "make sdk": (".ci/run", "sdk"),
+    "mrigan launch --role ARN --image URI --input-uri s3://bucket/slices "
+    "--output-uri s3://bucket/runs/first --spot": ("tests/commands/launch/conftest.py", '"launch"'),
     "make image": ("tests/test_make.py", '"image"'),
     "make up": ("tests/test_make.py", '"up"'),
 }
@@ -37,9 +40,10 @@ def commands():
     return [line.partition("#")[0].strip() for line in lines if line.strip()]
 
 
-def test_the_settings_table_is_current():
+@pytest.mark.parametrize("page", ["README.md", "docs/sagemaker.md"])
+def test_the_settings_table_is_current(page):
     with_table = runpy.run_path(str(REPO / "docs" / "readme.py"))["with_table"]
-    assert with_table(README) == README, "run `make fix`"
+    assert with_table(page) == (REPO / page).read_text(), "run `make fix`"
 
 
 def test_every_command_is_run_by_a_test_or_by_ci():
