@@ -1,10 +1,10 @@
 """``r3``: modern residual networks without normalisation, for any size from 32×32 up.
 
 Written from Huang et al. 2024 (R3GAN, arXiv 2501.05441); layer plans, first weights and parameter
-counts are pinned by tests. Nothing couples the images of a batch, in either network, so gradients do
-not depend on how a batch is cut or spread over ranks. Under bf16 autocast the high resolutions
-compute in bf16; the low ones, the latents and the logits stay in the parameters' own precision,
-and D's second derivatives follow its forward pass.
+counts are pinned by tests. Nothing couples the images of a batch, in either network, so gradients
+do not depend on how a batch is cut or spread over ranks. Under bf16 autocast the high resolutions
+compute in bf16; the low ones, the latents and the logits stay in the parameters' own precision, and
+D's second derivatives follow its forward pass.
 """
 
 import math
@@ -94,7 +94,9 @@ class Discriminator(nn.Module):
             for channels, below in zip(widths[::-1], [*widths[-2::-1], None], strict=True)
         )
         self.half_precision = _half_precision(sizes)[::-1]
-        self.basis = nn.Parameter(torch.randn(widths[0], *sizes[0]) / math.sqrt(math.prod(sizes[0])))
+        self.basis = nn.Parameter(
+            torch.randn(widths[0], *sizes[0]) / math.sqrt(math.prod(sizes[0]))
+        )
         self.to_logit = nn.Linear(widths[0], 1, bias=False)
         nn.init.normal_(self.to_logit.weight, 0.0, 1 / math.sqrt(widths[0]))
 
@@ -130,11 +132,14 @@ class GeneratorStage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, h, w) to (N, channels, H, W)."""
         x = self.widen(x)  # before the upsampling: a quarter of the pixels
-        return self.blocks(x if tuple(x.shape[2:]) == self.size else doubled(x, self.size))
+        if tuple(x.shape[2:]) != self.size:
+            x = doubled(x, self.size)
+        out: Tensor = self.blocks(x)
+        return out
 
 
 class DiscriminatorStage(nn.Module):
-    """One resolution of D: residual blocks, then downsampling and change of width, if any is below."""
+    """One resolution of D: residual blocks, then, unless it is the last, the way down."""
 
     def __init__(
         self, channels: int, below: int | None, gain: float, group_width: int | None
@@ -146,8 +151,10 @@ class DiscriminatorStage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels, H, W) to (N, below, ⌈H/2⌉, ⌈W/2⌉); the last keeps its shape."""
-        x = self.blocks(x)
-        return x if self.is_last else self.widen(halved(x))
+        out: Tensor = self.blocks(x)
+        if not self.is_last:
+            out = self.widen(halved(out))
+        return out
 
 
 def _blocks(channels: int, gain: float, group_width: int | None) -> nn.Sequential:
@@ -164,7 +171,7 @@ def _residual_gain(stages: int) -> float:
     With L blocks of three convolutions each, L^(-1/4) keeps the first update of the whole network
     of order one (Fixup, Zhang et al. 2019, arXiv 1901.09321).
     """
-    return LEAKY_GAIN * (stages * BLOCKS) ** -0.25
+    return LEAKY_GAIN / math.sqrt(math.sqrt(stages * BLOCKS))
 
 
 def _half_precision(sizes: tuple[tuple[int, int], ...]) -> list[bool]:

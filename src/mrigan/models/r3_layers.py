@@ -83,7 +83,7 @@ class Conv(nn.Module):
 
 
 class Residual(nn.Module):
-    """An inverted bottleneck of width w, 2w, 2w, w that starts as the identity; no normalisation."""
+    """Widths w, 2w, 2w, w and a way around them; starts as the identity; no normalisation."""
 
     def __init__(self, width: int, group_width: int | None, gain: float) -> None:
         super().__init__()
@@ -98,4 +98,5 @@ class Residual(nn.Module):
         # In place: the convolution before keeps its input for the gradient, not its output.
         y = F.leaky_relu(self.expand(x), LEAK, inplace=True)
         y = F.leaky_relu(self.mix(y), LEAK, inplace=True)
-        return x + self.reduce(y)
+        out: Tensor = x + self.reduce(y)
+        return out
