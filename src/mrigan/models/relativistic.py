@@ -3,9 +3,9 @@
 RpGAN (Jolicoeur-Martineau 2018, arXiv 1807.00734) with gradient penalties on reals and fakes (Huang
 et al. 2024, arXiv 2501.05441). High logit = real. Every result is one value per pair (N,), so a
 window's mean does not depend on how the window was cut. The gradient of the images is taken by
-``torch.func.grad``: run as they are or through ``torch.compile(..., fullgraph=True)``, these are the
-same lines, and a compiled D with an eager ``autograd.grad``, which can lose the penalty in silence,
-has no place to happen.
+``torch.func.grad``: run as they are or through ``torch.compile(..., fullgraph=True)``, these are
+the same lines, and a compiled D with an eager ``autograd.grad``, which can lose the penalty in
+silence, has no place to happen.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """What changes while ``r3`` trains, as functions of ``images_seen`` and of nothing else.
 
-Everything follows one half cosine through the burn-in and is constant after it, as R3GAN's published
-runs were made, so a continued run needs no memory of where the values were.
+Everything follows one half cosine through the burn-in and is constant after it, as in R3GAN's
+published runs, so a continued run needs no memory of where the values were.
 """
 
 import math
@@ -23,7 +23,7 @@ class Ramp(NamedTuple):
     end: float
 
     def at(self, progress: float) -> float:
-        """The value at ``progress`` through the burn-in, of which 0 is the start, 1 and more the end."""
+        """The value at ``progress`` through the burn-in: 0 is its start, 1 and more its end."""
         turn = math.cos(math.pi * min(max(progress, 0.0), 1.0))
         return self.end + (self.start - self.end) * (1 + turn) / 2
 
