@@ -145,14 +145,15 @@ def _turned(images: Tensor, turn: Tensor, background: Tensor) -> Tensor:
     A shear takes each pixel at most once from each place, so its gradient too has the same bits
     every time, which that of ``grid_sample`` has not.
     """
-    height, width = images.shape[2:]
-    # Room for corners that the first shear moves out of the picture and the third moves back.
-    room = math.ceil(max(height, width) * math.sin(math.radians(MOST_DEGREES)) / 2) + 1
-    x = F.pad(images - background, (room,) * 4)
+    width = images.shape[3]
+    # Room for what the first shear moves out sideways and the third moves back: at most
+    # tan(15°/2) sin(15°) of the half width.
+    room = math.ceil(0.035 * width / 2) + 1
+    x = F.pad(images - background, (room, room, 0, 0))
     across, down = (turn / 2).tan(), -turn.sin()
     x = _sheared(x, across)
     x = _sheared(x.transpose(2, 3), down).transpose(2, 3)
-    x = _sheared(x, across)[:, :, room : room + height, room : room + width]
+    x = _sheared(x, across)[:, :, :, room : room + width]
     return torch.where(turn[:, :, None, None] == 0, images, x + background)
 
 

@@ -30,29 +30,40 @@ def doubled(x: Tensor, size: tuple[int, int]) -> Tensor:
     Nearest ×2, then [1, 2, 1]²/16; a flat picture stays flat up to its edges.
     """
     height, width = size
-    x = F.interpolate(F.pad(x, (1, 1, 1, 1), mode="replicate"), scale_factor=2.0)
-    return _filtered(x[:, :, 1 : height + 3, 1 : width + 3], (1, 2, 1), stride=1)
+    x = F.interpolate(x, scale_factor=2.0)[:, :, :height, :width]
+    return _filtered(x, (1, 2, 1), stride=1)
 
 
 def halved(x: Tensor) -> Tensor:
-    """Smoothly downsample (N, C, h, w) to half, rounded up; an odd side's last pixel is repeated.
+    """Smoothly downsample (N, C, h, w) to half, rounded up; a flat picture stays flat.
 
     [1, 3, 3, 1]²/64 at stride 2, which is [1, 2, 1]²/16 followed by 2×2 means.
     """
     dtype = x.dtype
     if x.device.type == "cpu" and dtype is torch.bfloat16:
         x = x.float()  # a depthwise convolution in bf16 takes five times as long on a CPU
-    height, width = x.shape[2:]
-    x = F.pad(x, (1, 1 + width % 2, 1, 1 + height % 2), mode="replicate")
     return _filtered(x, (1, 3, 3, 1), stride=2).to(dtype)
 
 
 def _filtered(x: Tensor, taps: tuple[int, ...], stride: int) -> Tensor:
-    """Convolve each channel with the outer square of ``taps``, which are made to add up to 1."""
-    channels, size = x.shape[1], len(taps)
+    """Convolve each channel with the outer square of ``taps``, made to add up to 1.
+
+    At an edge the taps that fall inside are made to add up to 1. Repeating the edge pixels first
+    would copy the picture, and Inductor (torch 2.14) gets the layout of that copy's gradient wrong.
+    """
+    channels, height, width = x.shape[1:]
     line = torch.tensor(taps, dtype=x.dtype, device=x.device) / sum(taps)
-    kernel = torch.outer(line, line).expand(channels, 1, size, size)
-    return F.conv2d(x, kernel, stride=stride, groups=channels)
+    kernel = torch.outer(line, line).expand(channels, 1, len(taps), len(taps))
+    inside = torch.outer(_inside(height, line, stride), _inside(width, line, stride))
+    if height % stride or width % stride:
+        x = F.pad(x, (0, width % stride, 0, height % stride))
+    return F.conv2d(x, kernel, stride=stride, padding=1, groups=channels) / inside
+
+
+def _inside(size: int, line: Tensor, stride: int) -> Tensor:
+    """What the taps on pixels of a side add up to, for each output pixel."""
+    pixels = F.pad(line.new_ones(1, 1, size), (0, size % stride))
+    return F.conv1d(pixels, line[None, None], stride=stride, padding=1).flatten()
 
 
 class Conv(nn.Module):
