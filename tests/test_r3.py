@@ -75,6 +75,17 @@ def test_every_group_width_builds_and_only_dense_ones_cost_more(group_width):
     assert block.mix.weight.shape[1] == {8: 8, 16: 16, 32: 32, None: 96}[group_width]
 
 
+def test_a_residual_block_is_three_convolutions_with_two_leaks_of_a_fifth():
+    block = Residual(4, 4, 1.0)
+    for weight in block.parameters():
+        torch.nn.init.normal_(weight)
+    x = torch.randn(2, 4, 5, 6)
+    y = F.leaky_relu(F.conv2d(x, block.expand.weight, block.expand.bias), 0.2)
+    y = F.conv2d(y, block.mix.weight, block.mix.bias, padding=1, groups=2)
+    y = F.conv2d(F.leaky_relu(y, 0.2), block.reduce.weight)
+    torch.testing.assert_close(block(x), x + y)
+
+
 def test_a_fresh_d_is_linear_because_every_residual_branch_starts_at_zero():
     D = Discriminator(TINY, *SIZE).double()
     one, other = torch.randn(2, 3, 1, *SIZE, dtype=torch.double)

@@ -106,9 +106,9 @@ STEER = {"target": 0.6, "speed_images": 1000.0}
 
 def test_p_rises_while_d_tells_its_reals_too_well_and_falls_while_it_does_not():
     above = AdaptiveP(0.2).after(256 * 0.7, 256, **STEER)
-    below = AdaptiveP(0.3).after(256 * 0.5, 256, **STEER)
+    below = AdaptiveP(0.6).after(512 * 0.5, 512, **STEER)
     assert above == pytest.approx((0.2 + 0.256, 0, 0))
-    assert below == pytest.approx((0.3 - 0.256, 0, 0))
+    assert below == pytest.approx((0.6 - 0.512, 0, 0))
     assert AdaptiveP(0.3).after(300 * 0.6, 300, **STEER).p == pytest.approx(0.3)
 
 
