@@ -1,0 +1,1 @@
+"""How far generated slices are from real ones, in numbers that need no trained network."""

@@ -1,0 +1,139 @@
+"""Sliced-Wasserstein distance between two sets of slices, from coarse layout to fine grain.
+
+After Karras et al. 2018 (PGGAN, arXiv 1710.10196 §5): 7×7 patches of each level of a Laplacian
+pyramid, projected on random directions; the distance is the mean distance between the sorted
+projections. A number of its own means little: read it against the floor, the same between two
+halves of the reals. Places and directions are fixed, so the same sets give the same number,
+whatever the order of their slices.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mrigan.data.slices import to_unit
+
+PATCH_PX = 7
+_SMALLEST_SIDE_PX = 16
+_PATCHES = 64  # from each slice and level
+_DIRECTIONS = 128
+_QUANTILES = 4096
+_SEED = 0x5D57
+
+
+class Score(NamedTuple):
+    """A distance beside what real slices have among themselves."""
+
+    distance: float
+    floor: float
+
+
+def sliced_wasserstein(real: Tensor, fake: Tensor) -> list[float]:
+    """Measure each level of the pyramid, the finest first; 0 for the same set.
+
+    A patch's values are in units of the real patches' standard deviation at that level: fakes
+    too bright or too flat are further off, and a level counts alike however faint its detail.
+
+    Args:
+        real: The reference, (N, 1, H, W) uint8, of sides from 16 pixels.
+        fake: What is measured, (M, 1, H, W) uint8. Small sets are further apart than large ones,
+            so compare numbers of equal N and M only.
+
+    Raises:
+        ValueError: If the sets are empty or differ in H×W.
+    """
+    _check(real, fake)
+    generator = torch.Generator().manual_seed(_SEED)
+    levels = zip(_laplacian(real), _laplacian(fake), strict=True)
+    return [_level_distance(*pair, generator) for pair in levels]
+
+
+def score(real: Tensor, fake: Tensor, *, seed: int = 0) -> Score:
+    """Average over the levels: fakes against one half of the reals, and the other half for a floor.
+
+    Both numbers have the same reference; the fakes are cut to as many as the other half has, as
+    far as there are so many.
+    """
+    half, other = halves(real, seed=seed)
+    return Score(_mean(sliced_wasserstein(half, fake[: len(other)])), floor_of(real, seed=seed))
+
+
+def floor_of(real: Tensor, *, seed: int = 0) -> float:
+    """The distance, averaged over the levels, of one half of ``real`` (N, 1, H, W) to the other."""
+    return _mean(sliced_wasserstein(*halves(real, seed=seed)))
+
+
+def halves(images: Tensor, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Deal ``images`` into two equal sets; of an odd number one stays out.
+
+    Neighbouring slices of one volume are near copies; a floor of them is too low.
+    """
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    size = len(images) // 2
+    return images[order[:size]], images[order[size : 2 * size]]
+
+
+def laplacian_levels(height: int, width: int) -> int:
+    """Levels of the pyramid; 200×160 has four, down to 25×20."""
+    levels = 1
+    while min(height, width) // 2 >= _SMALLEST_SIDE_PX:
+        height, width, levels = height // 2, width // 2, levels + 1
+    return levels
+
+
+def _laplacian(images: Tensor) -> list[Tensor]:
+    """Details at each level (N, h, w), the finest first; the last is what remains."""
+    x = to_unit(images)
+    pyramid = []
+    for _ in range(laplacian_levels(*images.shape[2:]) - 1):
+        small = F.avg_pool2d(x, 2)
+        # An odd side's last pixel is in no 2×2 mean: nearest enlargement covers it.
+        pyramid.append((x - F.interpolate(small, size=x.shape[2:]))[:, 0])
+        x = small
+    return [*pyramid, x[:, 0]]
+
+
+def _level_distance(real: Tensor, fake: Tensor, generator: torch.Generator) -> float:
+    height, width = real.shape[1:]
+    rows, columns = (
+        torch.randint(side - PATCH_PX + 1, (_PATCHES,), generator=generator)
+        for side in (height, width)
+    )
+    directions = torch.randn(PATCH_PX**2, _DIRECTIONS, generator=generator)
+    directions = (directions / directions.norm(dim=0)).to(real.device)
+    sets = [_patches(images, rows, columns) for images in (real, fake)]
+    spread = sets[0].std(correction=0).clamp(min=1e-6)
+    projected = [_quantiles((patches / spread) @ directions) for patches in sets]
+    return float((projected[0] - projected[1]).abs().mean())
+
+
+def _patches(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The 7×7 patches (N · P, 49) whose upper left corners are at P places, the same in all."""
+    reach = torch.arange(PATCH_PX)
+    down = (rows[:, None] + reach)[:, :, None].to(images.device)
+    across = (columns[:, None] + reach)[:, None, :].to(images.device)
+    return images[:, down, across].reshape(-1, PATCH_PX**2)
+
+
+def _quantiles(projected: Tensor) -> Tensor:
+    """Sort each column of (n, directions) and read it at evenly spaced ranks, for sets of any n."""
+    ranked = projected.sort(dim=0).values
+    middles = 2 * torch.arange(_QUANTILES, device=ranked.device) + 1
+    return ranked[middles * len(ranked) // (2 * _QUANTILES)]
+
+
+def _check(real: Tensor, fake: Tensor) -> None:
+    if not len(real) or not len(fake):
+        raise ValueError(f"{len(real)} real and {len(fake)} fake slices: both sets need some")
+    if real.shape[1:] != fake.shape[1:]:
+        raise ValueError(
+            f"real slices are {tuple(real.shape[1:])}, fake ones {tuple(fake.shape[1:])}"
+        )
+    if min(real.shape[2:]) < _SMALLEST_SIDE_PX:
+        raise ValueError(f"slices of {tuple(real.shape[2:])}: sides start at {_SMALLEST_SIDE_PX}")
+
+
+def _mean(distances: list[float]) -> float:
+    return sum(distances) / len(distances)

@@ -1,0 +1,113 @@
+"""What ``r3``'s two networks are made of: sizes, filters, convolutions and the residual block.
+
+Only stock operators whose derivatives of any order exist and, on CUDA, come out the same bits each
+time: no bilinear interpolation, no ``grid_sample``, no reflection.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LEAK = 0.2
+# Keeps the variance of what goes through a leaky ReLU (He et al. 2015, arXiv 1502.01852).
+LEAKY_GAIN = math.sqrt(2 / (1 + LEAK**2))
+_SMALLEST_SIDE_PX = 4
+
+
+def pyramid(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """List the sizes (H, W) from the lowest resolution up; each is half the next, rounded up."""
+    sizes = [(height, width)]
+    while min(sizes[0]) > _SMALLEST_SIDE_PX:
+        sizes.insert(0, ((sizes[0][0] + 1) // 2, (sizes[0][1] + 1) // 2))
+    return tuple(sizes)
+
+
+def doubled(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Smoothly upsample (N, C, h, w) to ``size``, at most (2h, 2w); what is over is cut off.
+
+    Nearest ×2, then [1, 2, 1]²/16; a flat picture stays flat up to its edges.
+    """
+    height, width = size
+    x = F.interpolate(x, scale_factor=2.0)[:, :, :height, :width]
+    return _filtered(x, (1, 2, 1), stride=1)
+
+
+def halved(x: Tensor) -> Tensor:
+    """Smoothly downsample (N, C, h, w) to half, rounded up; a flat picture stays flat.
+
+    [1, 3, 3, 1]²/64 at stride 2, which is [1, 2, 1]²/16 followed by 2×2 means.
+    """
+    dtype = x.dtype
+    if x.device.type == "cpu" and dtype is torch.bfloat16:
+        x = x.float()  # a depthwise convolution in bf16 takes five times as long on a CPU
+    return _filtered(x, (1, 3, 3, 1), stride=2).to(dtype)
+
+
+def _filtered(x: Tensor, taps: tuple[int, ...], stride: int) -> Tensor:
+    """Convolve each channel with the outer square of ``taps``, made to add up to 1.
+
+    At an edge the taps that fall inside are made to add up to 1. Repeating the edge pixels first
+    would copy the picture, and Inductor (torch 2.14) gets the layout of that copy's gradient wrong.
+    """
+    channels, height, width = x.shape[1:]
+    line = torch.tensor(taps, dtype=x.dtype, device=x.device) / sum(taps)
+    kernel = torch.outer(line, line).expand(channels, 1, len(taps), len(taps))
+    inside = torch.outer(_inside(height, line, stride), _inside(width, line, stride))
+    if height % stride or width % stride:
+        x = F.pad(x, (0, width % stride, 0, height % stride))
+    return F.conv2d(x, kernel, stride=stride, padding=1, groups=channels) / inside
+
+
+def _inside(size: int, line: Tensor, stride: int) -> Tensor:
+    """What the taps on pixels of a side add up to, for each output pixel."""
+    pixels = F.pad(line.new_ones(1, 1, size), (0, size % stride))
+    return F.conv1d(pixels, line[None, None], stride=stride, padding=1).flatten()
+
+
+class Conv(nn.Module):
+    """A convolution that computes in its input's dtype, whatever its weights are kept in."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 1,
+        *,
+        groups: int = 1,
+        gain: float = 1.0,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.groups = groups
+        self.padding = kernel // 2
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        nn.init.normal_(self.weight, 0.0, gain / math.sqrt(self.weight[0].numel()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        weight = self.weight.to(x.dtype)
+        return F.conv2d(x, weight, bias, padding=self.padding, groups=self.groups)
+
+
+class Residual(nn.Module):
+    """Widths w, 2w, 2w, w and a way around them; starts as the identity; no normalisation."""
+
+    def __init__(self, width: int, group_width: int | None, gain: float) -> None:
+        super().__init__()
+        inner = 2 * width
+        groups = 1 if group_width is None else max(1, inner // group_width)
+        self.expand = Conv(width, inner, gain=gain, bias=True)
+        self.mix = Conv(inner, inner, 3, groups=groups, gain=gain, bias=True)
+        self.reduce = Conv(inner, width, gain=0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, w, H, W) to the same shape."""
+        # In place: the convolution before keeps its input for the gradient, not its output.
+        y = F.leaky_relu(self.expand(x), LEAK, inplace=True)
+        y = F.leaky_relu(self.mix(y), LEAK, inplace=True)
+        out: Tensor = x + self.reduce(y)
+        return out

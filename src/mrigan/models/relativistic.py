@@ -1,0 +1,120 @@
+"""The relativistic loss with R1 and R2, as pure functions of networks and images.
+
+RpGAN (Jolicoeur-Martineau 2018, arXiv 1807.00734) with gradient penalties on reals and fakes (Huang
+et al. 2024, arXiv 2501.05441). High logit = real. Every result is one value per pair (N,), so a
+window's mean does not depend on how the window was cut. The gradient of the images is taken by
+``torch.func.grad``: run as they are or through ``torch.compile(..., fullgraph=True)``, these are
+the same lines, and a compiled D with an eager ``autograd.grad``, which can lose the penalty in
+silence, has no place to happen.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mrigan.models.augment import Warp, augment
+
+
+class Pairs(NamedTuple):
+    """Logits of the reals and the fakes, pair by pair; each (N,)."""
+
+    real_logits: Tensor
+    fake_logits: Tensor
+
+
+class DTerms(NamedTuple):
+    """What D's loss is made of; each (N,)."""
+
+    real_logits: Tensor
+    fake_logits: Tensor
+    r1: Tensor  # |∂D(real)/∂real|², summed over C, H, W
+    r2: Tensor  # the same for the fake
+
+
+def d_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Per-pair cost (N,) to D of not telling the two apart: softplus(fake − real)."""
+    return F.softplus(fake_logits - real_logits)
+
+
+def g_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Per-pair cost (N,) to G of the fake not passing for more real than the real one."""
+    return F.softplus(real_logits - fake_logits)
+
+
+def penalised_d_loss(terms: DTerms, gamma: Tensor | float) -> Tensor:
+    """D's whole cost (N,): the relativistic loss and γ/2 (R1 + R2)."""
+    loss = d_loss(terms.real_logits, terms.fake_logits)
+    return loss + gamma / 2 * (terms.r1 + terms.r2)
+
+
+def real_signs(pairs: Pairs | DTerms) -> Tensor:
+    """Signs (N,) of D(real) − D(fake): mean 1 when D tells all pairs apart, 0 at chance."""
+    return (pairs.real_logits - pairs.fake_logits).detach().sign()
+
+
+def squared_gradients(
+    D: nn.Module, images: Tensor, warp: Warp | None = None
+) -> tuple[Tensor, Tensor]:
+    """Score ``images`` and measure how sharply: both are differentiable in D's parameters.
+
+    Args:
+        D: Images to logits (N,), each image by itself: the sum's gradient is then each one's own.
+        images: (N, 1, H, W). The gradient is that of these, before ``warp``.
+        warp: Augmentation, one row for each image; None for none.
+
+    Returns:
+        Logits (N,) and |∂logit/∂image|² (N,).
+    """
+
+    def score(x: Tensor) -> tuple[Tensor, Tensor]:
+        logits: Tensor = D(x if warp is None else augment(x, warp))
+        return logits.sum(), logits
+
+    slope, logits = torch.func.grad(score, has_aux=True)(images)
+    return logits, slope.square().sum((1, 2, 3))
+
+
+def d_terms(
+    D: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    real_warp: Warp | None = None,
+    fake_warp: Warp | None = None,
+) -> DTerms:
+    """Score reals and fakes, and measure both penalties, in one pass of D.
+
+    Args:
+        D: Images to logits (N,), each image by itself.
+        real: (N, 1, H, W).
+        fake: As many, from G; their graph is not followed.
+        real_warp: Augmentation of the reals; None for none at all.
+        fake_warp: That of the fakes, drawn for itself; None exactly where ``real_warp`` is.
+    """
+    images = torch.cat([real, fake.detach()])
+    logits, squares = squared_gradients(D, images, _together(real_warp, fake_warp))
+    return DTerms(*logits.chunk(2), *squares.chunk(2))
+
+
+def g_terms(
+    D: nn.Module,
+    real: Tensor,
+    fake: Tensor,
+    real_warp: Warp | None = None,
+    fake_warp: Warp | None = None,
+) -> Pairs:
+    """Score reals, as constants, and fakes with their graph; D's parameters should be frozen.
+
+    The relativistic loss needs reals in G's step too. Arguments as those of ``d_terms``.
+    """
+    with torch.no_grad():
+        real_logits = D(real if real_warp is None else augment(real, real_warp))
+    fake_logits = D(fake if fake_warp is None else augment(fake, fake_warp))
+    return Pairs(real_logits, fake_logits)
+
+
+def _together(real_warp: Warp | None, fake_warp: Warp | None) -> Warp | None:
+    if real_warp is None or fake_warp is None:
+        return None
+    return Warp(*(torch.cat(rows) for rows in zip(real_warp, fake_warp, strict=True)))

@@ -1,0 +1,132 @@
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+from torch import nn
+
+from mrigan.errors import SettingsError
+from mrigan.models import dcgan
+from mrigan.training.adaptive import AdaptiveP
+from mrigan.training.ema import averaged_copy, decay_of, settle_batchnorm, update_average
+from mrigan.training.schedule import (
+    GAMMAS,
+    Ramp,
+    default_gamma,
+    gamma_ramp,
+    r3_schedule,
+    set_adam,
+)
+
+
+def test_every_value_follows_one_half_cosine_through_the_burn_in_and_then_stays():
+    schedule = r3_schedule(total_images=1_000_000, gamma=Ramp(2.5, 20.0))
+    assert schedule.burn_in_images == 400_000
+    rows = [schedule.at(images) for images in (0, 100_000, 200_000, 400_000, 900_000)]
+    quarter = (1 + math.cos(math.pi / 4)) / 2
+    assert rows[0] == pytest.approx((2e-4, 0.9, 2.5, 0, 0, 0.6))
+    assert rows[1].lr == pytest.approx(5e-5 + 1.5e-4 * quarter)
+    assert rows[1].gamma == pytest.approx(20 - 17.5 * quarter)
+    assert rows[2] == pytest.approx((1.25e-4, 0.945, 11.25, 50_000, 0.15, 0.6))
+    assert rows[3] == pytest.approx((5e-5, 0.99, 20, 100_000, 0.3, 0.6))
+    assert rows[4] == rows[3]
+
+
+def test_a_schedule_without_burn_in_is_constant():
+    schedule = r3_schedule(total_images=0, gamma=Ramp(2.5, 20.0))
+    assert schedule.at(0) == schedule.at(10)
+    assert schedule.at(0).lr == 5e-5
+
+
+def test_the_average_of_a_short_run_does_not_reach_back_to_its_beginnings():
+    schedule = r3_schedule(total_images=30_000, gamma=Ramp(1, 1))
+    assert schedule.at(30_000).ema_half_life_images == 3_000
+
+
+def test_gamma_goes_with_the_number_of_pixels():
+    assert gamma_ramp("small", 200, 160) == (2.5, 20.0)
+    assert gamma_ramp("paper", 32, 40) == pytest.approx((75 * 0.04, 7.5 * 0.04))
+    assert [default_gamma(slices) for slices in (300, 9_999, 10_000)] == ["small"] * 2 + ["paper"]
+    assert default_gamma(300) in GAMMAS
+    with pytest.raises(SettingsError, match="'papre' does not exist; choose one of small, con"):
+        gamma_ramp("papre", 200, 160)
+
+
+def test_an_optimizer_steps_by_the_values_in_force():
+    weight = nn.Parameter(torch.zeros(1))
+    adam = torch.optim.Adam([weight], lr=1.0, betas=(0.0, 0.5))
+    set_adam(adam, r3_schedule(total_images=100, gamma=Ramp(1, 1)).at(0))
+    assert adam.param_groups[0]["betas"] == (0.0, 0.9)
+    weight.grad = torch.tensor([7.0])
+    adam.step()
+    assert weight.item() == pytest.approx(-2e-4)
+
+
+def test_half_of_the_average_remains_after_its_half_life_whatever_the_step():
+    for step_images in (1, 64, 1000):
+        assert decay_of(step_images, 1000) ** (1000 / step_images) == pytest.approx(0.5)
+    assert decay_of(64, 0) == 0
+
+
+def test_the_average_of_steady_weights_has_the_closed_form():
+    G = nn.Linear(2, 3).double()
+    G_ema = averaged_copy(G)
+    start = deepcopy(G.state_dict())
+    with torch.no_grad():
+        for weight in G.parameters():
+            weight.fill_(5.0)
+    for _ in range(6):
+        update_average(G_ema, G, decay_of(100, 300))
+    for name, value in G_ema.state_dict().items():
+        torch.testing.assert_close(value, 5 + (start[name] - 5) / 4)
+    assert not any(weight.requires_grad for weight in G_ema.parameters())
+    update_average(G_ema, G, 0.0)
+    assert all(torch.equal(*pair) for pair in zip(G_ema.parameters(), G.parameters(), strict=True))
+
+
+def test_batchnorm_statistics_of_the_average_are_those_of_its_own_pictures():
+    torch.manual_seed(0)
+    G = dcgan.Generator(6, 33, 47)
+    G_ema = averaged_copy(G)
+    latents = [torch.randn(8, 6) for _ in range(4)]
+    first = G_ema.blocks[0]
+    first.running_mean.fill_(9.0)
+    settle_batchnorm(G_ema, latents)
+    drawn = G_ema.project(torch.cat(latents)).view(-1, *G_ema.base)
+    torch.testing.assert_close(first.running_mean, drawn.mean((0, 2, 3)))
+    assert not any(layer.training for layer in G_ema.modules())
+    assert first.momentum == G.blocks[0].momentum
+    again = {name: value.clone() for name, value in G_ema.state_dict().items()}
+    settle_batchnorm(G_ema, latents)
+    torch.testing.assert_close(dict(G_ema.state_dict()), again)
+
+
+STEER = {"target": 0.6, "speed_images": 1000.0}
+
+
+def test_p_rises_while_d_tells_its_reals_too_well_and_falls_while_it_does_not():
+    above = AdaptiveP(0.2).after(256 * 0.7, 256, **STEER)
+    below = AdaptiveP(0.6).after(512 * 0.5, 512, **STEER)
+    assert above == pytest.approx((0.2 + 0.256, 0, 0))
+    assert below == pytest.approx((0.6 - 0.512, 0, 0))
+    assert AdaptiveP(0.3).after(300 * 0.6, 300, **STEER).p == pytest.approx(0.3)
+
+
+def test_p_stays_between_nothing_and_its_cap():
+    p = AdaptiveP()
+    for _ in range(9):
+        p = p.after(256.0, 256, **STEER)
+    assert p.p == 0.8
+    for _ in range(9):
+        p = p.after(-256.0, 256, **STEER)
+    assert p.p == 0
+
+
+def test_p_waits_until_enough_pairs_are_counted_however_they_arrive():
+    whole = AdaptiveP(0.1).after(170.0, 256, **STEER)
+    p = AdaptiveP(0.1)
+    for sign_sum, pairs in ((100.0, 128), (20.0, 64)):
+        p = p.after(sign_sum, pairs, **STEER)
+        assert p.p == 0.1
+    assert p.after(50.0, 64, **STEER) == whole
+    assert whole.p > 0.1
