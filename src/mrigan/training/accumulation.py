@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from mrigan.models.augment import Warp
 from mrigan.models.losses import fake_loss, real_loss
 
 Sums = dict[str, Tensor]
@@ -23,8 +24,10 @@ class MicroBatch(NamedTuple):
     """One forward pass worth of a window."""
 
     z: Tensor  # (n, latent_dim)
-    real: Tensor | None  # (n, 1, H, W) in [-1, 1]; G's window needs none
+    real: Tensor | None  # (n, 1, H, W) in [-1, 1]; G's window may need none
     seed: int  # of whatever the networks draw themselves, such as dropout
+    real_warp: Warp | None = None  # augmentation, a row an image
+    fake_warp: Warp | None = None
 
 
 def accumulate_d(
@@ -42,7 +45,7 @@ def accumulate_d(
     """
     D.zero_grad(set_to_none=True)
     rows: list[Tensor] = []
-    for z, real, seed in batches:
+    for z, real, seed, *_ in batches:
         assert real is not None
         torch.manual_seed(seed)
         with torch.no_grad(), autocast:
@@ -55,7 +58,7 @@ def accumulate_d(
         ((real_sum + fake_sum) / window_images).backward()
         scores = (real_logits.detach().sigmoid().sum(), fake_logits.detach().sigmoid().sum())
         rows.append(torch.stack([real_sum + fake_sum, real_sum, fake_sum, *scores]).detach())
-    return _added(D_SUMS, rows, D)
+    return added(D_SUMS, rows, D)
 
 
 def accumulate_g(
@@ -75,7 +78,7 @@ def accumulate_g(
     D.requires_grad_(requires_grad=False)  # spares the gradient of every D weight
     rows: list[Tensor] = []
     try:
-        for z, _, seed in batches:
+        for z, _, seed, *_ in batches:
             torch.manual_seed(seed)
             with autocast:
                 fake_logits = D(G(z))
@@ -84,10 +87,10 @@ def accumulate_g(
             rows.append(g_sum.detach()[None])
     finally:
         D.requires_grad_(requires_grad=True)
-    return _added(G_SUMS, rows, G)
+    return added(G_SUMS, rows, G)
 
 
-def _added(names: tuple[str, ...], rows: list[Tensor], network: nn.Module) -> Sums:
+def added(names: tuple[str, ...], rows: list[Tensor], network: nn.Module) -> Sums:
     """Each name's sum over ``rows``, zero where there are none."""
     some = next(network.parameters())
     total = torch.stack(rows).sum(0) if rows else some.new_zeros(len(names))

@@ -6,7 +6,13 @@ from typing import Any
 import torch
 
 from mrigan.errors import DivergedError
+from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.state import TrainingState
+
+
+def is_finite(state: TrainingState) -> bool:
+    """Whether every weight is a number."""
+    return all(bool(torch.isfinite(weight).all()) for weight in _weights(state))
 
 
 def snapshot(state: TrainingState) -> dict[str, Any]:
@@ -15,7 +21,7 @@ def snapshot(state: TrainingState) -> dict[str, Any]:
     Raises:
         DivergedError: If a weight is not finite: such a checkpoint must never be published.
     """
-    if not all(bool(torch.isfinite(weight).all()) for weight in _weights(state)):
+    if not is_finite(state):
         raise DivergedError(
             f"training diverged: a weight is not finite at {state.images_seen:,} images; what "
             "was saved before is whole; lower MRIGAN_G_LR and MRIGAN_D_LR, in a new "
@@ -24,11 +30,14 @@ def snapshot(state: TrainingState) -> dict[str, Any]:
     parts = {
         "G": state.G.state_dict(),
         "D": state.D.state_dict(),
+        "G_ema": state.G_ema.state_dict() if state.G_ema is not None else {},
         "g_optim": state.g_optim.state_dict(),
         "d_optim": state.d_optim.state_dict(),
         "epoch_sums": state.epoch_sums,
         "images_seen": state.images_seen,
         "micro_batch": state.micro_batch,
+        "augment": list(state.augment),
+        "attempt": state.attempt,
     }
     copied: dict[str, Any] = _to_cpu(parts)
     return copied
@@ -39,6 +48,8 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     device = next(state.G.parameters()).device
     state.G.load_state_dict(saved["G"])
     state.D.load_state_dict(saved["D"])
+    if state.G_ema is not None:
+        state.G_ema.load_state_dict(saved["G_ema"])
     for optim, values in ((state.g_optim, saved["g_optim"]), (state.d_optim, saved["d_optim"])):
         fused = optim.param_groups[0]["fused"]
         optim.load_state_dict(values)
@@ -47,6 +58,8 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     state.epoch_sums = {name: value.to(device) for name, value in saved["epoch_sums"].items()}
     state.images_seen = saved["images_seen"]
     state.micro_batch = saved["micro_batch"]
+    state.augment = AdaptiveP(*saved["augment"])
+    state.attempt = saved["attempt"]
 
 
 def encode(saved: dict[str, Any]) -> bytes:

@@ -1,34 +1,26 @@
 """The training loop: a generator that yields a Tick after each optimizer step of both networks.
 
-Data order, latents and dropout are functions of (seed, images_seen), so a run continued from a
-checkpoint takes the very steps it would have taken. The caller decides what is logged and saved.
+Data order, latents, dropout and augmentation are functions of (seed, images_seen), so a run
+continued from a checkpoint takes the very steps it would have taken. The caller decides what is
+logged and saved.
 """
 
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mrigan.data.sampler import epoch_order, stream_seed
-from mrigan.errors import DivergedError, MriganError
-from mrigan.models.sync_batchnorm import is_synchronised
 from mrigan.runtime.ranks import ALONE, Ranks
-from mrigan.training.accumulation import MicroBatch, Sums, accumulate_d, accumulate_g
-from mrigan.training.memory import with_halving
+from mrigan.training.accumulation import Sums
+from mrigan.training.family import DCGAN, Family
+from mrigan.training.guard import Guard, Verdict
 from mrigan.training.plan import Plan
-from mrigan.training.running_statistics import RunningStatistics
-from mrigan.training.shares import Deal, add_up
 from mrigan.training.state import TrainingState
+from mrigan.training.step import Step, TakeSlices, Window, draw_latents
 
-Accumulate = Callable[..., Sums]  # accumulate_d or accumulate_g
-TakeSlices = Callable[[Tensor], Tensor]  # indices (n,) -> images (n, 1, H, W) in [-1, 1]
-
-_NO_HALVING = (
-    "out of memory, and with MRIGAN_SYNC_BATCHNORM the ranks can't repeat a step: lower "
-    "MRIGAN_BATCH_SIZE and raise MRIGAN_ACCUMULATION_STEPS by as much"
-)
+COUNTED = "images"  # in the sums of an epoch: the images they are over
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +33,7 @@ class Tick:
     sums: Sums  # over this step's images, scalars still on the device
     ends_epoch: bool
     micro_batch: int
+    verdict: Verdict = Verdict.TAKEN
 
 
 def train(
@@ -51,9 +44,13 @@ def train(
     latent_dim: int,
     seed: int,
     autocast: torch.autocast,
+    family: Family = DCGAN,
     ranks: Ranks = ALONE,
 ) -> Iterator[Tick]:
     """Advance ``state`` to the end of ``plan``, yielding after every step.
+
+    A step that is not finite is skipped, and after some in a row the run goes back to the
+    beginning of an epoch: then ``images_seen`` of the Tick is smaller than before.
 
     Args:
         state: Changed in place; fresh or restored.
@@ -62,120 +59,65 @@ def train(
         latent_dim: Width of z.
         seed: Of the run.
         autocast: Precision of the forward passes.
+        family: Of the networks in ``state``.
         ranks: Share each window; all of them run this, and see the same Ticks.
 
     Raises:
-        DivergedError: After a step whose losses are not finite.
+        DivergedError: When going back has not helped.
     """
+    guard = Guard(state)
     while state.images_seen < plan.total_images:
         epoch, offset = plan.epoch_of(state.images_seen)
         if offset == 0:
             state.epoch_sums = {}
-        order = epoch_order(plan.slices, seed, epoch)
-        for start, stop in plan.windows(offset):
-            indices = order[start:stop]
-            step = _Step(state, take_slices, indices, latent_dim, seed, autocast, ranks)
-            sums = step.take()
-            state.images_seen += len(indices)
-            _add(state.epoch_sums, sums)
-            _check_finite(sums, state.images_seen)
+        guard.at_epoch()
+        step = Step(
+            family=family,
+            state=state,
+            take_slices=take_slices,
+            latent_dim=latent_dim,
+            seed=_attempt_seed(seed, state.attempt),
+            autocast=autocast,
+            ranks=ranks,
+        )
+        for window, ends_epoch in _windows(plan, seed, epoch, offset):
+            sums, is_finite = step.take(window)
+            images = len(window.d)
+            if is_finite:
+                _add(state.epoch_sums, {**sums, COUNTED: torch.tensor(float(images))})
+            state.images_seen += images
+            verdict = guard.note(taken=is_finite)
             yield Tick(
                 epoch=epoch + 1,
                 images_seen=state.images_seen,
-                step_images=len(indices),
+                step_images=images,
                 sums=sums,
-                ends_epoch=stop == plan.slices,
+                ends_epoch=ends_epoch and verdict is not Verdict.GONE_BACK,
                 micro_batch=state.micro_batch,
+                verdict=verdict,
             )
+            if verdict is Verdict.GONE_BACK:
+                break
 
 
-@dataclass(frozen=True)
-class _Step:
-    """One step of D over the whole window, then one of G."""
-
-    state: TrainingState
-    take_slices: TakeSlices
-    indices: Tensor  # the window's, over all ranks
-    latent_dim: int
-    seed: int
-    autocast: torch.autocast
-    ranks: Ranks
-
-    def take(self) -> Sums:
-        """Move both networks; return the sums over the window's images."""
-        d_sums = self._half("d", accumulate_d, self.state.D)
-        self.state.d_optim.step()
-        g_sums = self._half("g", accumulate_g, self.state.G)
-        self.state.g_optim.step()
-        return d_sums | g_sums
-
-    def _half(self, phase: str, accumulate: Accumulate, learning: nn.Module) -> Sums:
-        """Give ``learning`` the gradients of the window, on every rank the same."""
-        state, images = self.state, len(self.indices)
-        together = is_synchronised(state.G) and self.ranks.world.size > 1
-
-        def window(size: int) -> tuple[Sums, RunningStatistics]:
-            deal = Deal(images, size, self.ranks, together=together)
-            try:
-                with RunningStatistics(state.G, deal.count) as statistics:
-                    sums = accumulate(
-                        state.G,
-                        state.D,
-                        self._batches(phase, deal, statistics),
-                        window_images=images,
-                        autocast=self.autocast,
-                    )
-            except torch.OutOfMemoryError as error:
-                if together:  # the others are waiting inside a BatchNorm
-                    raise MriganError(_NO_HALVING) from error
-                raise
-            return sums, statistics
-
-        networks = (state.G, state.D)
-        (sums, statistics), state.micro_batch = with_halving(
-            window, state.micro_batch, networks, self.ranks
-        )
-        add_up(learning, [*sums.values(), *statistics.terms], self.ranks)
-        statistics.finish()
-        return sums
-
-    def _batches(
-        self, phase: str, deal: Deal, statistics: RunningStatistics
-    ) -> Iterator[MicroBatch]:
-        images_seen = self.state.images_seen
-        device = next(self.state.G.parameters()).device
-        drawn = stream_seed(self.seed, phase, images_seen)
-        z = _latents(len(self.indices), self.latent_dim, drawn)
-        for number, first, stop in deal.mine():
-            part = slice(first, stop)
-            yield MicroBatch(
-                z=z[part].to(device, non_blocking=True),
-                real=self.take_slices(self.indices[part]) if phase == "d" else None,
-                seed=stream_seed(self.seed, phase, images_seen, first),
-            )
-            statistics.add(number, deal.weight)
+def _windows(plan: Plan, seed: int, epoch: int, offset: int) -> Iterator[tuple[Window, bool]]:
+    """The rest of an epoch, step by step, and whether each is its last."""
+    d_order = epoch_order(plan.slices, seed, epoch)
+    g_order = epoch_order(plan.slices, stream_seed(seed, "g"), epoch)
+    for start, stop in plan.windows(offset):
+        yield Window(d_order[start:stop], g_order[start:stop]), stop == plan.slices
 
 
-def _latents(count: int, latent_dim: int, seed: int) -> Tensor:
-    """Standard normal (count, latent_dim), drawn on the CPU so that every device sees the same."""
-    return torch.randn(count, latent_dim, generator=torch.Generator().manual_seed(seed))
+def _attempt_seed(seed: int, attempt: int) -> int:
+    """The run's seed, and another one after each time it went back."""
+    return stream_seed(seed, "attempt", attempt) if attempt else seed
 
 
 def fixed_latents(count: int, latent_dim: int, seed: int) -> Tensor:
     """The latents of the sample grids: the same (count, latent_dim) for the whole run."""
-    return _latents(count, latent_dim, stream_seed(seed, "samples"))
+    return draw_latents(count, latent_dim, stream_seed(seed, "samples"))
 
 
 def _add(total: Sums, sums: Sums) -> None:
     for name, value in sums.items():
         total[name] = total[name] + value if name in total else value
-
-
-def _check_finite(sums: Sums, images_seen: int) -> None:
-    d_loss, g_loss = torch.stack([sums["d_loss"], sums["g_loss"]]).tolist()
-    if not (math.isfinite(d_loss) and math.isfinite(g_loss)):
-        raise DivergedError(
-            f"training diverged: the losses are not finite at {images_seen:,} images; what "
-            "was saved before is whole; lower MRIGAN_G_LR and MRIGAN_D_LR, in a new "
-            "MRIGAN_OUTPUT_URI"
-        )

@@ -63,6 +63,13 @@ class RunningStatistics:
         """This rank's parts, to be added up over ranks in place."""
         return [kept.term for kept in self._kept]
 
+    def abandon(self) -> None:
+        """Put back what was there before the window."""
+        for live, before, _, _ in self._kept:
+            live.copy_(before)
+        for norm, tracked in zip(self._norms, self._tracked, strict=True):
+            _known(norm.num_batches_tracked).copy_(tracked)
+
     def finish(self) -> None:
         """Give the network the statistics after the window."""
         for live, before, term, momentum in self._kept:

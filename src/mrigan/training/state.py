@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.data.sampler import stream_seed
+from mrigan.models import r3
 from mrigan.models.dcgan import Discriminator, Generator
+from mrigan.training.adaptive import AdaptiveP
+from mrigan.training.ema import averaged_copy
 
 
 class AdamValues(NamedTuple):
@@ -29,6 +32,19 @@ class TrainingState:
     micro_batch: int  # images in one forward pass; halved when memory runs out
     images_seen: int = 0
     epoch_sums: dict[str, Tensor] = field(default_factory=dict)  # over the current epoch's images
+    G_ema: nn.Module | None = None
+    augment: AdaptiveP = field(default_factory=AdaptiveP)
+    attempt: int = 0  # how often the run has gone back because numbers were not finite
+
+    @property
+    def sampler(self) -> nn.Module:
+        """The network that draws what people see: G's average, or G itself."""
+        return self.G if self.G_ema is None else self.G_ema
+
+    @property
+    def rate_factor(self) -> float:
+        """Of the learning rates, after the attempts so far."""
+        return 0.5**self.attempt
 
 
 def build_state(
@@ -40,12 +56,32 @@ def build_state(
     batch_size: int,
     seed: int,
     device: torch.device,
+    preset: r3.Preset | None = None,
+    with_average: bool = False,
 ) -> TrainingState:
-    """A fresh ``dcgan`` whose first weights are a function of ``seed`` alone, on any device."""
+    """Fresh networks whose first weights are a function of ``seed`` alone, on any device.
+
+    Args:
+        latent_dim: Width of z.
+        height: Of the images, pixels.
+        width: Of the images, pixels.
+        adam: Rates and betas; a schedule changes them from step to step.
+        batch_size: The micro-batch to begin with.
+        seed: Of the run.
+        device: Where they are to be.
+        preset: Of ``r3``; None builds ``dcgan``.
+        with_average: Whether to keep a G_ema.
+    """
     torch.manual_seed(stream_seed(seed, "weights"))
-    G: nn.Module = Generator(latent_dim, height, width)
-    D: nn.Module = Discriminator(height, width)
-    G, D = (net.to(device).to(memory_format=torch.channels_last) for net in (G, D))
+    networks: tuple[nn.Module, nn.Module]
+    if preset is None:
+        networks = (Generator(latent_dim, height, width), Discriminator(height, width))
+    else:
+        networks = (
+            r3.Generator(preset, latent_dim, height, width),
+            r3.Discriminator(preset, height, width),
+        )
+    G, D = (net.to(device).to(memory_format=torch.channels_last) for net in networks)
     fused = device.type in {"cuda", "cpu"}
     return TrainingState(
         G=G,
@@ -53,4 +89,5 @@ def build_state(
         g_optim=torch.optim.Adam(G.parameters(), adam.g_lr, adam.betas, fused=fused),
         d_optim=torch.optim.Adam(D.parameters(), adam.d_lr, adam.betas, fused=fused),
         micro_batch=batch_size,
+        G_ema=averaged_copy(G) if with_average else None,
     )
