@@ -159,7 +159,33 @@ def test_layers_have_right_second_derivatives_at_odd_sizes():
     torch.nn.init.normal_(block.reduce.weight)
     x = torch.randn(1, 4, 5, 3, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: halved(x).sin(), x)
-    assert torch.autograd.gradgradcheck(lambda x: block(x * 1), x)
+    names, weights = zip(*block.named_parameters(), strict=True)
+
+    def apply(x, *weights):
+        return torch.func.functional_call(block, dict(zip(names, weights, strict=True)), x)
+
+    assert torch.autograd.gradcheck(apply, (x, *weights))
+    assert torch.autograd.gradgradcheck(apply, (x, *weights))
+
+
+def test_the_penalty_of_a_block_has_the_gradient_that_plain_operators_give_it():
+    block = Residual(8, 4, 1.0).double()
+    torch.nn.init.normal_(block.reduce.weight)
+    x = torch.randn(2, 8, 5, 6, dtype=torch.double)
+
+    def plain(x):
+        y = F.leaky_relu(F.conv2d(x, block.expand.weight, block.expand.bias), 0.2)
+        y = F.conv2d(y, block.mix.weight, block.mix.bias, padding=1, groups=4)
+        return x + F.conv2d(F.leaky_relu(y, 0.2), block.reduce.weight)
+
+    found = []
+    for layer in (block, plain):
+        block.zero_grad()
+        slope = torch.func.grad(lambda x, layer=layer: layer(x).square().sum())(x)
+        slope.square().sum().backward()
+        found.append([slope.detach(), *(weight.grad for weight in block.parameters())])
+        assert all(gradient.abs().sum() > 0 for gradient in found[-1])
+    torch.testing.assert_close(*found)
 
 
 def test_under_bf16_the_low_resolutions_latents_and_logits_stay_fp32():
