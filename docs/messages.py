@@ -38,7 +38,7 @@ from message_cases import (
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
-from mrigan.cli import run
+from mrigan.cli.run import run
 from mrigan.data.formats import MAX_BYTES
 from mrigan.data.phantom import draw
 

@@ -87,6 +87,7 @@ def as_resource(name):
     return {"Type": "AWS::IAM::ManagedPolicy", "Properties": {"PolicyDocument": document}}
 
 
+@pytest.mark.slow
 def test_aws_s_own_linter_knows_every_action_and_its_resource(tmp_path):
     resources = {name.title().replace("-", ""): as_resource(name) for name in DOCUMENTS}
     wrong = as_resource("push-policy")

@@ -86,6 +86,7 @@ PLACES = [
 MACHINES = [
     {},
     {"spot": "true", "retries": "30"},
+    {"spot": "true", "max_run_hours": "600"},
     {"spot": "true", "max_run_hours": "0.3", "max_wait_hours": "0.3", "job_name": "a-1"},
     {"instance_type": "ml.m5.2xlarge", "volume_kms_key": KEY, "keep_alive_minutes": "60"},
     {"instance_type": "ml.g6e.12xlarge", "tags": "project=mri, owner=", "output_kms_key": "k"},

@@ -524,6 +524,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_leave_a_cache_that_reads_and_no_litter(opened, shelf, tmp_path):
     expected, _ = opened()
     rng = np.random.default_rng(4)

@@ -4,7 +4,7 @@ import os
 import sys
 import threading
 
-from mrigan.cli import run
+from mrigan.cli.run import run
 
 
 def main() -> None:

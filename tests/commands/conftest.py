@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from mrigan.cli import run as run_command
+from mrigan.cli.run import run as run_command
 from mrigan.storage.store import open_store
 
 # 13 slices in windows of 8 and 5 images: every window, batch and side is ragged.

@@ -72,6 +72,7 @@ def ends(processes):
     return [(process.returncode, *each) for process, each in zip(processes, said, strict=True)]
 
 
+@pytest.mark.slow
 def test_a_step_that_two_hosts_can_not_share_is_refused_before_they_meet(pair, start):
     configure(pair[1], accumulation_steps="3")
     ((status, out, err),) = ends([start(pair[1])])

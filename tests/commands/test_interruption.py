@@ -100,6 +100,7 @@ def test_a_terminated_process_saves_where_it_is_and_another_goes_on_to_the_same_
     assert_same_run(ours, kept)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_gone_on_from_its_last_checkpoint_to_the_same_bits(
     spawn_train, train, tmp_path, finished_in_folder, content, assert_same_run
 ):

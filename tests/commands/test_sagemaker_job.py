@@ -186,6 +186,7 @@ def test_a_run_that_diverges_says_so_in_a_number(new_job, here, log_format):
     assert (job.root / "output/failure").read_text().startswith("DivergedError: training diverged")
 
 
+@pytest.mark.slow
 def test_a_stop_leaves_a_checkpoint_and_the_next_start_goes_on_to_the_same_bits(
     new_job, here, assert_same_run
 ):

@@ -16,6 +16,7 @@ from mrigan.artifacts import run_tree
 from mrigan.errors import SettingsError
 from mrigan.jobs.previous import find_previous
 from mrigan.jobs.storage_options import storage_options
+from mrigan.launch.request import PLATFORM_FOLDER
 from mrigan.runtime.sagemaker import (
     is_sagemaker,
     model_folder,
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 
 _MODEL = "model/"
 _CHECKPOINTS = "checkpoints/"
+# Of earlier jobs: copied, each job's archive would hold all those before it.
+_ARCHIVES = f"{PLATFORM_FOLDER}/"
 
 
 def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
@@ -94,8 +97,8 @@ def _in_model(key: str) -> str | None:
 
 
 def _in_output_data(key: str) -> str | None:
-    return None if key.startswith((_MODEL, _CHECKPOINTS)) else key
+    return None if key.startswith((_MODEL, _CHECKPOINTS, _ARCHIVES)) else key
 
 
-def _in_whole(key: str) -> str:
-    return key
+def _in_whole(key: str) -> str | None:
+    return None if key.startswith(_ARCHIVES) else key

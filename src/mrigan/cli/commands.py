@@ -1,0 +1,118 @@
+"""What each command does with its options: settings first, then the job, imported only now."""
+
+import argparse
+
+from mrigan import logs
+from mrigan.errors import SettingsError
+from mrigan.runtime.sagemaker import hyperparameters_path, platform_defaults
+from mrigan.runtime.signals import StopRequest
+from mrigan.settings import allocator
+from mrigan.settings.fields import ENV_PREFIX, Settings
+from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.ranks import rank_place
+from mrigan.settings.sources import load_launch, load_settings
+
+INTERRUPTED = 143  # as a shell reports a process ended by SIGTERM
+
+
+def _settings(options: argparse.Namespace, unknown: list[str]) -> Settings:
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+    if unknown and not options.takes_settings:
+        raise SettingsError(*(_not_an_option(name, options.prog) for name in _options_in(unknown)))
+    settings = load_settings(
+        given,
+        unknown_options=_options_in(unknown),
+        hyperparameters=hyperparameters_path(),
+        platform=platform_defaults() if options.takes_settings else None,
+    )
+    place = rank_place()
+    logs.configure(
+        settings.log_format, debug=options.debug, only_warnings=bool(place and place.rank)
+    )
+    return settings
+
+
+def _options_in(unknown: list[str]) -> list[str]:
+    """The options among what argparse could not place, without the values that follow them."""
+    names = [name.partition("=")[0] for name in unknown if name.startswith("-")]
+    return names or unknown
+
+
+def _not_an_option(name: str, prog: str) -> str:
+    field = name.removeprefix("--").replace("-", "_")
+    if field in Settings.model_fields:
+        return f"{name}: no option of `{prog}`; set {ENV_PREFIX}{field.upper()} instead"
+    return f"{name}: unknown; `{prog} --help` lists the options"
+
+
+def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """The job, in as many processes as it takes."""
+    settings = _settings(options, unknown)
+    allocator.apply_default()
+    from mrigan.jobs.start import start
+
+    return start(settings, options.arguments, stop)
+
+
+def fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """A run's artifacts, to a folder."""
+    settings = _settings(options, unknown)
+    from mrigan.jobs import fetch as job
+    from mrigan.jobs.storage_options import storage_options
+
+    summary = job.fetch(
+        options.uri,
+        options.folder,
+        job.parse_parts(options.only),
+        storage_options(settings),
+        should_stop=lambda: bool(stop),
+    )
+    return INTERRUPTED if summary.interrupted else 0
+
+
+def phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """Procedural slices, to a URI."""
+    stop.at_once = True
+    settings = _settings(options, unknown)
+    from mrigan.jobs.phantom import seed_slices
+    from mrigan.jobs.storage_options import storage_options
+
+    seed_slices(
+        options.uri,
+        count=options.count,
+        height=options.height,
+        width=options.width,
+        if_empty=options.if_empty,
+        folder=options.folder,
+        options=storage_options(settings),
+    )
+    return 0
+
+
+def doctor(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """What the job would meet."""
+    stop.at_once = True
+    settings = _settings(options, unknown)
+    allocator.apply_default()
+    from mrigan.jobs.doctor import examine
+
+    return examine(settings)
+
+
+def launch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """The job on SageMaker."""
+    fields = Settings.model_fields.keys() | LaunchSettings.model_fields.keys()
+    given = {name: value for name, value in vars(options).items() if name in fields}
+    settings, way = load_launch(given, unknown_options=_options_in(unknown))
+    logs.configure(settings.log_format, debug=options.debug)
+    from mrigan.jobs import launch as job
+
+    if options.dry_run:
+        return job.show_request(settings, way)
+    if options.check:
+        return job.check(settings, way)
+    if options.attach:
+        return job.attach(options.attach, settings.log_format, stop)
+    if options.stop:
+        return job.stop_job(options.stop)
+    return job.launch(settings, way, stop, wait=not options.no_follow)

@@ -1,0 +1,130 @@
+"""The command line: commands, their options and what ``--help`` says of them."""
+
+import argparse
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from mrigan.cli import commands
+from mrigan.errors import SettingsError
+from mrigan.jobs.launch_options import add_launch_options
+from mrigan.runtime.signals import StopRequest
+from mrigan.settings.describe import add_options
+
+_TRAIN_HELP = """\
+Trains a GAN on the slices at INPUT_URI and writes the run to OUTPUT_URI: checkpoints,
+sample grids, loss plots, the generator, a report. The same command again goes on where
+the run was; when it is complete, it says so.
+
+  mrigan train                                     procedural slices, nothing set up
+  mrigan train --input-uri slices/ --output-uri runs/first --epochs 100
+  mrigan train --input-uri s3://bucket/slices --output-uri s3://bucket/runs/first
+
+Each setting is an option here, MRIGAN_<NAME> in the environment or .env, and <name> in
+SageMaker's hyperparameters.json; the first of these that has it wins. AWS's own variables
+(credentials, AWS_REGION, AWS_PROFILE, AWS_ENDPOINT_URL) are obeyed as everywhere."""
+
+_DOCTOR_HELP = """\
+Says what this machine, these settings and these credentials can do, before money is spent:
+reads a few slices from INPUT_URI, writes and removes an object at OUTPUT_URI, runs a few
+training steps, and says how long the run would take. Takes the settings of `mrigan train`;
+exits with the status that the job would fail with."""
+
+_TRAIN_EPILOG = """\
+exit status: 0 done, 143 cleanly interrupted (0 on SageMaker), 2 settings, 3 training
+diverged, 4 data, 5 storage, 1 anything else"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line as everything else does: in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        problem = message.removeprefix("argument ")
+        raise SettingsError(f"{problem}; `{self.prog} --help` shows how")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; a mistake in one is a SettingsError."""
+    parser = _Parser(
+        prog="mrigan", description="Trains a GAN on MRI slices: from a bucket back to a bucket."
+    )
+    parser.add_argument("--version", action="version", version=f"mrigan {version('mrigan')}")
+    named = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    train = _add(
+        named,
+        "train",
+        commands.train,
+        "the job: slices in, a trained generator out",
+        usage="mrigan train [--SETTING VALUE ...]",
+    )
+    train.description, train.epilog = _TRAIN_HELP, _TRAIN_EPILOG
+    add_options(train)
+
+    fetch = _add(named, "fetch", commands.fetch, "bring a run's artifacts to a folder, verified")
+    fetch.add_argument("uri", help="the run: its OUTPUT_URI")
+    fetch.add_argument("folder", type=Path, help="where to; what is there and whole is kept")
+    fetch.add_argument(
+        "--only",
+        default="",
+        metavar="PARTS",
+        help="some of samples,plots,model,checkpoints [everything]",
+    )
+
+    phantom = _add(
+        named, "phantom", commands.phantom, "write procedural brain-like slices to a URI"
+    )
+    phantom.add_argument("uri", help="a folder or s3://bucket/prefix")
+    phantom.add_argument("--count", type=int, default=256, help="slices [256]")
+    phantom.add_argument("--height", type=int, default=200, help="pixels [200]")
+    phantom.add_argument("--width", type=int, default=160, help="pixels [160]")
+    phantom.add_argument("--if-empty", action="store_true", help="only if nothing is there yet")
+    phantom.add_argument(
+        "--from",
+        dest="folder",
+        type=Path,
+        metavar="DIR",
+        help="upload the files below DIR instead of phantoms",
+    )
+
+    doctor = _add(
+        named,
+        "doctor",
+        commands.doctor,
+        "say what machine, settings and credentials can do",
+        usage="mrigan doctor [--SETTING VALUE ...]",
+    )
+    doctor.description = _DOCTOR_HELP
+    add_options(doctor)
+
+    launch = _add(
+        named,
+        "launch",
+        commands.launch,
+        "run the job on SageMaker, follow it, report how it ended",
+        usage="mrigan launch [--SETTING VALUE ...]",
+    )
+    add_launch_options(launch)
+    return parser
+
+
+def _add(
+    named: "argparse._SubParsersAction[_Parser]",
+    name: str,
+    command: Callable[[argparse.Namespace, list[str], StopRequest], int],
+    summary: str,
+    usage: str | None = None,
+) -> argparse.ArgumentParser:
+    parser = named.add_parser(
+        name,
+        usage=usage,
+        help=summary,
+        description=summary,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    # `usage` is given where the settings are options, too many to list.
+    parser.set_defaults(command=command, prog=parser.prog, takes_settings=usage is not None)
+    return parser

@@ -1,0 +1,73 @@
+"""Runs one command: errors become one line and an exit status, signals a request to stop."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from mrigan import logs
+from mrigan.cli.commands import INTERRUPTED, train
+from mrigan.cli.parser import build_parser
+from mrigan.errors import MriganError, PeerFailedError, PeerLostError, SettingsError
+from mrigan.runtime.ends import note_end
+from mrigan.runtime.failure import clear_failure, write_failure
+from mrigan.runtime.sagemaker import is_sagemaker
+from mrigan.runtime.signals import StopRequest
+from mrigan.settings.ranks import rank_place
+
+log = logging.getLogger(__name__)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return the exit status (design: 0, 143, 2, 3, 4, 5 or 1)."""
+    stop = StopRequest()
+    stop.install()  # first thing: as PID 1 of a container, no handler means no signal
+    options = argparse.Namespace(debug=False)
+    logs.configure("text")
+    try:
+        options, unknown = build_parser().parse_known_args(list(arguments))
+        options.arguments = list(arguments)
+        logs.configure(_log_format(options), debug=options.debug)
+        command: Callable[[argparse.Namespace, list[str], StopRequest], int] = options.command
+        if _is_the_job(options) and not rank_place():
+            clear_failure()
+        status = command(options, unknown, stop)
+        note_end(status, is_echo=False)
+        return status
+    except KeyboardInterrupt:
+        _complain("interrupted at once: what was not yet saved is lost", options.debug)
+        return INTERRUPTED if stop.signal_name == "SIGTERM" else 130
+    except Exception as error:  # noqa: BLE001 - the last door: one line, not a traceback
+        is_echo = isinstance(error, PeerFailedError | PeerLostError)
+        for problem in _problems(error):
+            _complain(problem, options.debug)
+        if _is_the_job(options):
+            write_failure(error)
+        status = error.exit_status if isinstance(error, MriganError) else MriganError.exit_status
+        note_end(status, is_echo=is_echo)
+        return status
+
+
+def _problems(error: Exception) -> tuple[str, ...]:
+    if isinstance(error, SettingsError):
+        return error.problems
+    if isinstance(error, MriganError):
+        return (str(error),)
+    hint = "this is a bug of mrigan, please report it; --debug shows where"
+    return (f"{type(error).__name__}: {error} ({hint})",)
+
+
+def _is_the_job(options: argparse.Namespace) -> bool:
+    """Whether this is what SageMaker started: ``train``, or what it could not be told from."""
+    return is_sagemaker() and getattr(options, "command", train) is train
+
+
+def _complain(problem: str, debug: bool) -> None:
+    line = " ".join(problem.split())
+    log.error("error", extra={"reason": line}, exc_info=debug and sys.exc_info()[0] is not None)
+
+
+def _log_format(options: argparse.Namespace) -> str:
+    """``json`` if it was asked for where an answer is at hand; settings may be wrong still."""
+    chosen: str | None = getattr(options, "log_format", None)
+    return chosen or "text"
