@@ -24,8 +24,8 @@ from mrigan.data.bank import HostBank
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.source import Source, is_folder_marker, open_source
 from mrigan.errors import DataError, MriganError
+from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
 from mrigan.jobs.output import open_output
-from mrigan.jobs.prepare import fresh_state, with_defaults
 from mrigan.jobs.previous import find_previous
 from mrigan.jobs.storage_options import storage_options
 from mrigan.runtime.device import (
@@ -208,9 +208,10 @@ class _Checkup:
             state,
             HostBank(images, device).take,
             plan,
-            latent_dim=settings.latent_dim,
+            latent_dim=known(settings.latent_dim),
             seed=settings.seed,
             autocast=self._hardware.autocast(),
+            family=family_of(settings, plan),
         )
         next(ticks)
         began = time.perf_counter()

@@ -10,7 +10,8 @@ from enum import Enum
 
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import Pack, PullInterrupted
-from mrigan.jobs.prepare import fresh_state, plan_of, pull
+from mrigan.jobs.model import family_of, fresh_state, known
+from mrigan.jobs.prepare import plan_of, pull
 from mrigan.runtime.device import Hardware, free_bytes, keep_freed_memory
 from mrigan.runtime.ranks import Ranks
 from mrigan.runtime.signals import StopRequest
@@ -68,31 +69,29 @@ def open_training(
 ) -> Iterator[Tick]:
     """The loop over ``pack``, for any rank; says when memory made it cut smaller."""
     bank = open_bank(pack.images, hardware.device, free_bytes=free_bytes(hardware.device))
+    plan = plan_of(settings, pack)
+    family = family_of(settings, plan)
     micro_batch = state.micro_batch
     for tick in training_loop(
         state,
         bank.take,
-        plan_of(settings, pack),
-        latent_dim=settings.latent_dim,
+        plan,
+        latent_dim=known(settings.latent_dim),
         seed=settings.seed,
         autocast=hardware.autocast(),
+        family=family,
         ranks=ranks,
     ):
         if tick.micro_batch < micro_batch and ranks.is_main:
-            _warn_of_halving(tick.micro_batch)
+            _warn_of_halving(tick.micro_batch, exact=family.is_separable)
         micro_batch = tick.micro_batch
         yield tick
 
 
-def _warn_of_halving(micro_batch: int) -> None:
-    log.warning(
-        "out_of_memory",
-        extra={
-            "micro_batch": micro_batch,
-            "consequence": "the step was repeated in smaller parts; images per step stay, "
-            "BatchNorm's statistics are now of the smaller part",
-        },
-    )
+def _warn_of_halving(micro_batch: int, *, exact: bool) -> None:
+    effect = "nothing else changes" if exact else "BatchNorm sees the smaller part from now on"
+    consequence = f"the step was repeated in smaller parts; images per step stay, {effect}"
+    log.warning("out_of_memory", extra={"micro_batch": micro_batch, "consequence": consequence})
 
 
 def _nothing() -> bytes:

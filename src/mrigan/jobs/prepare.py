@@ -10,18 +10,16 @@ from mrigan.data.manifest import encode_manifest
 from mrigan.data.pack import Pack, RefusedError, open_pack
 from mrigan.data.source import open_source
 from mrigan.jobs.facts import machine, versions
+from mrigan.jobs.model import known
 from mrigan.jobs.previous import Previous, check_same_slices
 from mrigan.jobs.status import now, status_facts
 from mrigan.jobs.storage_options import storage_options
-from mrigan.models import dcgan
-from mrigan.models.sync_batchnorm import synchronise
 from mrigan.runtime.device import Hardware, allocator_in_force
-from mrigan.runtime.ranks import ALONE, Ranks
+from mrigan.runtime.ranks import Ranks
 from mrigan.settings.fields import Settings, identity
 from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import Store
 from mrigan.training.plan import ENOUGH_STEPS, Plan
-from mrigan.training.state import AdamValues, TrainingState, build_state
 
 log = logging.getLogger(__name__)
 
@@ -37,44 +35,6 @@ class Prepared:
     plan: Plan
     facts: dict[str, Any]  # settings.json
     started: str
-
-
-def with_defaults(settings: Settings) -> Settings:
-    """The settings with what the model decides filled in, as settings.json shows them."""
-    given = {
-        "g_lr": dcgan.LEARNING_RATE,
-        "d_lr": dcgan.LEARNING_RATE,
-        "beta1": dcgan.BETAS[0],
-        "beta2": dcgan.BETAS[1],
-    }
-    missing = {name: value for name, value in given.items() if getattr(settings, name) is None}
-    return settings.model_copy(update=missing)
-
-
-def fresh_state(settings: Settings, hardware: Hardware, ranks: Ranks = ALONE) -> TrainingState:
-    """Networks and optimizers at the start of a run of ``with_defaults(settings)``."""
-    adam = AdamValues(
-        g_lr=_filled(settings.g_lr),
-        d_lr=_filled(settings.d_lr),
-        betas=(_filled(settings.beta1), _filled(settings.beta2)),
-    )
-    state = build_state(
-        latent_dim=settings.latent_dim,
-        height=settings.image_height,
-        width=settings.image_width,
-        adam=adam,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        device=hardware.device,
-    )
-    if settings.sync_batchnorm and ranks.world.size > 1:
-        synchronise(state.G, ranks)
-    return state
-
-
-def _filled(value: float | None) -> float:
-    assert value is not None, "with_defaults fills these in"
-    return value
 
 
 def prepare(
@@ -173,7 +133,7 @@ def plan_of(settings: Settings, pack: Pack) -> Plan:
         slices=len(pack.images),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
-        accumulation_steps=settings.accumulation_steps,
+        accumulation_steps=known(settings.accumulation_steps),
     )
 
 

@@ -16,24 +16,28 @@ import safetensors.torch
 import torch
 
 from mrigan.artifacts import run_tree
-from mrigan.artifacts.checkpoints import keep_newest, publish_checkpoint
+from mrigan.artifacts.checkpoints import delete_after, keep_newest, publish_checkpoint
 from mrigan.artifacts.figures import render_losses
 from mrigan.artifacts.grids import render_grid
 from mrigan.artifacts.publisher import Publisher
 from mrigan.artifacts.report import render_report
 from mrigan.data.slices import to_grey
 from mrigan.errors import StorageError
+from mrigan.jobs.model import known
 from mrigan.jobs.prepare import Prepared
 from mrigan.jobs.status import status_facts
 from mrigan.runtime.device import memory_facts, reset_peak
 from mrigan.training.checkpoint import encode, snapshot
-from mrigan.training.loop import Tick, fixed_latents
+from mrigan.training.ema import settle_batchnorm
+from mrigan.training.guard import Verdict
+from mrigan.training.loop import COUNTED, Tick, fixed_latents
 from mrigan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
 
 GRID_COLUMNS = 8
 GRID_IMAGES = 32
+_SETTLING = 16  # batches from which BatchNorm's statistics are estimated anew
 
 
 class Recorder:
@@ -65,7 +69,7 @@ class Recorder:
         self._saved_clock = self._epoch_clock = time.monotonic()
         self._epoch_images = 0
         settings = prepared.settings
-        self._z = fixed_latents(GRID_IMAGES, settings.latent_dim, settings.seed)
+        self._z = fixed_latents(GRID_IMAGES, known(settings.latent_dim), settings.seed)
         self._real_grid = b""
         reset_peak(prepared.hardware.device)
 
@@ -89,6 +93,8 @@ class Recorder:
 
     def record(self, tick: Tick) -> Mapping[str, float] | None:
         """Save what is due after ``tick``; return the epoch's row if it ended one."""
+        if tick.verdict is not Verdict.TAKEN:
+            self._note_trouble(tick)
         self._epoch_images += tick.step_images
         row = self._end_epoch(tick) if tick.ends_epoch else None
         every = self._run.settings.checkpoint_every
@@ -98,18 +104,33 @@ class Recorder:
             self.save_checkpoint()
         return row
 
+    def _note_trouble(self, tick: Tick) -> None:
+        """Say what was not finite; forget what lies beyond the place that was gone back to."""
+        facts = {"nonfinite": 1, "images_seen": tick.images_seen, "attempt": self._state.attempt}
+        if tick.verdict is Verdict.SKIPPED:
+            log.warning("step_skipped", extra=facts)
+            return
+        log.warning("gone_back", extra={**facts, "remedy": "half the rates, other latents"})
+        images_seen = self._saved_images = tick.images_seen
+        self._rows[:] = [row for row in self._rows if row["images_seen"] <= images_seen]
+        self._epoch_images = 0
+        self._publisher.submit_behind_all(
+            "checkpoint", lambda: delete_after(self._store, images_seen)
+        )
+
     def save_checkpoint(self) -> None:
         """Publish the state as it is now, the generator to use, and the report, once."""
         self._saved_clock = time.monotonic()
         if self._state.images_seen == self._saved_images:
             return
-        saved, drawn = snapshot(self._state), self.sample()
+        drawn = self.sample()  # first: the average's statistics are settled by it
+        saved = snapshot(self._state)
         images_seen = self._saved_images = self._state.images_seen
         epoch = self._run.plan.epoch_of(images_seen)[0]
         rows = list(self._rows)
 
         def publish() -> None:
-            self._publish_generator(saved["G"], images_seen, epoch)
+            self._publish_generator(saved["G_ema"] or saved["G"], images_seen, epoch)
             report = render_report(
                 rows=rows,
                 facts=self._run.facts,
@@ -153,10 +174,13 @@ class Recorder:
             exit_status=exit_status,
         )
 
-    def _end_epoch(self, tick: Tick) -> Mapping[str, float]:
+    def _end_epoch(self, tick: Tick) -> Mapping[str, float] | None:
         seconds = time.monotonic() - self._epoch_clock
-        sums = self._state.epoch_sums
-        means = {name: float(value) / self._run.plan.slices for name, value in sums.items()}
+        sums = dict(self._state.epoch_sums)
+        images = float(sums.pop(COUNTED, torch.tensor(0.0)))
+        if not images:
+            return None  # every step of it was skipped
+        means = {name: float(value) / images for name, value in sums.items()}
         row: dict[str, Any] = {
             "epoch": tick.epoch,
             "images_seen": tick.images_seen,
@@ -199,15 +223,24 @@ class Recorder:
         In fp32 and with BatchNorm's running statistics, so that the published generator gives the
         same pictures to one grey level.
         """
-        G = self._state.G
+        self._settle()
+        G = self._state.sampler
+        was_training = G.training
         G.eval()
         with torch.no_grad():
             parts = [
                 to_grey(G(z.to(self._run.hardware.device))).cpu()
                 for z in self._z.split(self._state.micro_batch)
             ]
-        G.train()
+        G.train(was_training)
         return torch.cat(parts).numpy()
+
+    def _settle(self) -> None:
+        """Give G's average BatchNorm statistics of its own; training copies G's over them again."""
+        if self._state.G_ema is not None:
+            device, size = self._run.hardware.device, self._run.settings.batch_size
+            latents = fixed_latents(_SETTLING * size, self._z.shape[1], self._run.settings.seed)
+            settle_batchnorm(self._state.G_ema, (z.to(device) for z in latents.split(size)))
 
     def _publish_generator(
         self, weights: Mapping[str, torch.Tensor], images_seen: int, epoch: int
@@ -219,7 +252,7 @@ class Recorder:
             "latent_dim": self._run.settings.latent_dim,
             "image_height": self._run.settings.image_height,
             "image_width": self._run.settings.image_width,
-            "output_range": [-1, 1],
+            "output_range": [-1, 1],  # r3's may lie a little outside: clamp it
             "images_seen": images_seen,
             "epoch": epoch,
             "sha256": hashlib.sha256(data).hexdigest(),

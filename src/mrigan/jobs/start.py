@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from mrigan.jobs.follow import Outcome
+from mrigan.jobs.model import is_r3, known, with_defaults
 from mrigan.jobs.train import train
 from mrigan.runtime.sagemaker import is_sagemaker, read_cluster
 from mrigan.runtime.signals import StopRequest
@@ -32,11 +33,13 @@ def start(settings: Settings, arguments: Sequence[str], stop: StopRequest) -> in
     """
     if rank_place() is not None:  # the process that started the ranks knows what a stop means
         return 0 if train(settings, stop) is Outcome.COMPLETED else INTERRUPTED
+    settings = with_defaults(settings)
     machines = _machines()
     here = _ranks_here(settings, machines)
     ranks = here * len(machines.hosts)
     if ranks > 1:
-        check_shares(settings.accumulation_steps, ranks)
+        if not is_r3(settings):
+            check_shares(known(settings.accumulation_steps), ranks)
         log.info("ranks", extra={"here": here, "machines": len(machines.hosts), "of": ranks})
         end = run_ranks(arguments, here, machines, stop)
         status = end.status if end else INTERRUPTED
@@ -57,7 +60,8 @@ def _ranks_here(settings: Settings, machines: Machines) -> int:
     if settings.device not in {"auto", "cuda"}:
         return 1
     gpus = torch.cuda.device_count()
-    if gpus > 1 and settings.accumulation_steps == 1 and len(machines.hosts) == 1:
+    has_nothing_to_share = settings.accumulation_steps == 1 and not is_r3(settings)
+    if gpus > 1 and has_nothing_to_share and len(machines.hosts) == 1:
         remedy = f"MRIGAN_ACCUMULATION_STEPS={gpus} has a micro-batch for each"
         log.warning("idle_gpus", extra={"used": 1, "of": gpus, "remedy": remedy})
         return 1

@@ -16,8 +16,9 @@ from mrigan.data.sampler import epoch_order
 from mrigan.errors import DivergedError, MriganError, StorageError
 from mrigan.jobs.display import Display, open_display
 from mrigan.jobs.follow import COMPLETE, Outcome, follow, open_training
+from mrigan.jobs.model import fresh_state, is_r3, known, with_defaults
 from mrigan.jobs.output import open_output
-from mrigan.jobs.prepare import Prepared, fresh_state, prepare, with_defaults
+from mrigan.jobs.prepare import Prepared, prepare
 from mrigan.jobs.previous import Previous, find_previous, resume_point
 from mrigan.jobs.recorder import GRID_IMAGES, Recorder
 from mrigan.jobs.status import record_end
@@ -49,7 +50,8 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
     local_rank = place.local_rank if place else 0
     hardware = choose_hardware(settings.device, settings.precision, local_rank)
     with join(place, hardware.device) as ranks:
-        check_shares(settings.accumulation_steps, ranks.world.size)
+        if not is_r3(settings):  # its micro-batches are what they are
+            check_shares(known(settings.accumulation_steps), ranks.world.size)
         if ranks.is_main:
             return _lead(settings, hardware, ranks, stop)
         return follow(settings, hardware, ranks, stop)

@@ -81,13 +81,31 @@ class Settings(BaseSettings):
         "default: the user's cache folder",
     )
 
-    model: Literal["dcgan"] = Field(
-        "dcgan", title="Training", description="network family: `dcgan` is the seed's design"
+    model: Literal["dcgan", "r3-tiny", "r3-s", "r3-m", "r3-l"] = Field(
+        "dcgan",
+        title="Training",
+        description="networks: `dcgan` is the seed's design; `r3-tiny`, `r3-s`, `r3-m`, `r3-l` are "
+        "residual networks with a regularised relativistic loss, 0.1 to 23 million weights each",
     )
-    latent_dim: int = Field(100, ge=1, le=4096, description="numbers in one latent vector")
+    latent_dim: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="numbers in one latent vector; default: the model's, 100 for `dcgan`, 64 for "
+        "`r3`",
+    )
     epochs: Count = Field(500, description="passes over the slices")
     batch_size: Count = Field(32, description="images in one forward pass (a micro-batch)")
-    accumulation_steps: Count = Field(8, description="micro-batches per optimizer step")
+    accumulation_steps: Count | None = Field(
+        None,
+        description="micro-batches per optimizer step; default: the model's, 8 for `dcgan`, 2 for "
+        "`r3`",
+    )
+    micro_batch: Literal["auto"] | Count = Field(
+        "auto",
+        description="`r3`: images in one forward pass, which changes no number; `auto` is the "
+        "largest that fits a GPU, and `batch_size` elsewhere",
+    )
     sync_batchnorm: bool = Field(
         False,
         description="whether `dcgan`'s BatchNorm sees the micro-batches of all ranks at once "
@@ -104,6 +122,28 @@ class Settings(BaseSettings):
     )
     beta2: Beta | None = Field(
         None, description="Adam's β2 for both; default: the model's, 0.999 for `dcgan`"
+    )
+    gamma: Literal["auto", "small", "constant", "paper"] = Field(
+        "auto",
+        description="`r3`: course of the gradient penalty's weight: `small` rises, `paper` falls; "
+        "`auto` is `small` below 10,000 slices",
+    )
+    augment: Literal["adaptive", "schedule", "none"] = Field(
+        "adaptive",
+        description="`r3`: what decides how often D sees slices moved, scaled, brightened",
+    )
+    augment_flips: bool = Field(
+        False, description="`r3`: mirror left and right, too; where anatomy has sides, leave it off"
+    )
+    augment_rotation: float = Field(
+        0.0, ge=0, le=15, description="`r3`: turn slices, too, by up to this much, degrees"
+    )
+    ema_images: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="half-life of G's average, which draws the samples, images; 0 is none; "
+        "default: the model's, 100,000 or a tenth of the run for `r3`, none for `dcgan`",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="fixes initial weights, data order, latents and dropout"
@@ -156,6 +196,8 @@ class Settings(BaseSettings):
     def _go_together(self) -> "Settings":
         if self.sse_kms_key_id and self.sse != "aws:kms":
             raise ValueError("sse_kms_key_id is set, but sse is not aws:kms")
+        if self.model == "dcgan" and self.micro_batch != "auto":
+            raise ValueError("micro_batch is for r3; dcgan's BatchNorm sees batch_size images")
         if _is_inside(self.output_uri, self.input_uri):
             raise ValueError(
                 f"output_uri {self.output_uri} lies inside input_uri {self.input_uri}: the next "
@@ -172,6 +214,7 @@ FREE_TO_CHANGE = frozenset(
         "max_refused",
         "cache_dir",
         "epochs",
+        "micro_batch",
         "sample_every",
         "checkpoint_every",
         "checkpoint_minutes",
@@ -189,10 +232,10 @@ FREE_TO_CHANGE = frozenset(
 
 def identity(settings: Settings) -> dict[str, object]:
     """The settings that make a run this run: a resume must agree on every one."""
+    # r3's schedule is a function of the run's length.
+    free = FREE_TO_CHANGE if settings.model == "dcgan" else FREE_TO_CHANGE - {"epochs"}
     return {
-        name: value
-        for name, value in settings.model_dump(mode="json").items()
-        if name not in FREE_TO_CHANGE
+        name: value for name, value in settings.model_dump(mode="json").items() if name not in free
     }
 
 
