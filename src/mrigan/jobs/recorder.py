@@ -16,7 +16,12 @@ import safetensors.torch
 import torch
 
 from mrigan.artifacts import run_tree
-from mrigan.artifacts.checkpoints import delete_after, keep_newest, publish_checkpoint
+from mrigan.artifacts.checkpoints import (
+    delete_after,
+    delete_checkpoint,
+    keep_newest,
+    publish_checkpoint,
+)
 from mrigan.artifacts.figures import render_losses
 from mrigan.artifacts.grids import render_grid
 from mrigan.artifacts.publisher import Publisher
@@ -68,6 +73,7 @@ class Recorder:
         self._saved_images = saved_images
         self._saved_clock = self._epoch_clock = time.monotonic()
         self._epoch_images = 0
+        self._is_due = self._is_in_trouble = False
         settings = prepared.settings
         self._z = fixed_latents(GRID_IMAGES, known(settings.latent_dim), settings.seed)
         self._real_grid = b""
@@ -93,34 +99,42 @@ class Recorder:
 
     def record(self, tick: Tick) -> Mapping[str, float] | None:
         """Save what is due after ``tick``; return the epoch's row if it ended one."""
-        if tick.verdict is not Verdict.TAKEN:
-            self._note_trouble(tick)
+        facts = {"nonfinite": 1, "images_seen": tick.images_seen, "attempt": self._state.attempt}
+        self._is_in_trouble = tick.verdict is Verdict.SKIPPED
+        if tick.verdict is Verdict.GONE_BACK:
+            log.warning("gone_back", extra={**facts, "remedy": "half the rates, other latents"})
+            self._go_back(tick.images_seen)
+            return None
+        if tick.verdict is Verdict.SKIPPED:
+            log.warning("step_skipped", extra=facts)
         self._epoch_images += tick.step_images
         row = self._end_epoch(tick) if tick.ends_epoch else None
         every = self._run.settings.checkpoint_every
         minutes = (time.monotonic() - self._saved_clock) / 60
-        due = tick.ends_epoch and tick.epoch % every == 0
-        if self.is_done or due or minutes >= self._run.settings.checkpoint_minutes:
+        self._is_due |= tick.ends_epoch and tick.epoch % every == 0
+        if self.is_done or self._is_due or minutes >= self._run.settings.checkpoint_minutes:
             self.save_checkpoint()
         return row
 
-    def _note_trouble(self, tick: Tick) -> None:
-        """Say what was not finite; forget what lies beyond the place that was gone back to."""
-        facts = {"nonfinite": 1, "images_seen": tick.images_seen, "attempt": self._state.attempt}
-        if tick.verdict is Verdict.SKIPPED:
-            log.warning("step_skipped", extra=facts)
-            return
-        log.warning("gone_back", extra={**facts, "remedy": "half the rates, other latents"})
-        images_seen = self._saved_images = tick.images_seen
+    def _go_back(self, images_seen: int) -> None:
+        """Put the place gone back to, with its attempt, where the lost way's checkpoints were."""
         self._rows[:] = [row for row in self._rows if row["images_seen"] <= images_seen]
-        self._epoch_images = 0
-        self._publisher.submit_behind_all(
-            "checkpoint", lambda: delete_after(self._store, images_seen)
-        )
+        self._epoch_images, self._epoch_clock = 0, time.monotonic()
+        self._saved_images = None
+        self.save_checkpoint(instead=True)
 
-    def save_checkpoint(self) -> None:
-        """Publish the state as it is now, the generator to use, and the report, once."""
-        self._saved_clock = time.monotonic()
+    def save_checkpoint(self, *, instead: bool = False) -> None:
+        """Publish the state as it is now, the generator to use, and the report, once.
+
+        Not right after a step that was not finite: the weights may be beyond saving, and a run
+        would start from them for ever.
+
+        Args:
+            instead: Of the one of the same ``images_seen`` and all later ones.
+        """
+        if self._is_in_trouble:
+            return
+        self._saved_clock, self._is_due = time.monotonic(), False
         if self._state.images_seen == self._saved_images:
             return
         drawn = self.sample()  # first: the average's statistics are settled by it
@@ -142,7 +156,11 @@ class Recorder:
             self._store.put(run_tree.REPORT, report)
             # Last: whoever goes on from it finds everything up to it in place.
             facts = {"epoch": epoch, "micro_batch": saved["micro_batch"], **self._run.facts}
+            if instead:
+                delete_checkpoint(self._store, images_seen)
             publish_checkpoint(self._store, images_seen, encode(saved), facts)
+            if instead:
+                delete_after(self._store, images_seen)
             log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
             self._remove_old()
 

@@ -43,8 +43,8 @@ class Guard:
         if is_far and self._bad == 0 and is_finite(self._state):
             self._kept, self._steps = snapshot(self._state), 0
 
-    def note(self, *, taken: bool) -> Verdict:
-        """Count a step.
+    def note(self, *, taken: bool, is_last: bool = False) -> Verdict:
+        """Count a step; the last one of a run is not skipped, or nobody would learn if it matters.
 
         Raises:
             DivergedError: After too many attempts, or where there is nothing to go back to.
@@ -53,7 +53,7 @@ class Guard:
         self._bad = 0 if taken else self._bad + 1
         if taken:
             return Verdict.TAKEN
-        if self._bad < SKIPS:
+        if self._bad < SKIPS and not is_last:
             return Verdict.SKIPPED
         self._go_back()
         return Verdict.GONE_BACK
@@ -62,10 +62,9 @@ class Guard:
         attempt = self._state.attempt + 1
         if self._kept is None or attempt > ATTEMPTS:
             raise DivergedError(
-                f"training diverged: {SKIPS} steps in a row are not finite at "
-                f"{self._state.images_seen:,} images, after {self._state.attempt} attempts from "
-                "an earlier place; what was saved before is whole; lower MRIGAN_G_LR and "
-                "MRIGAN_D_LR, in a new MRIGAN_OUTPUT_URI"
+                f"training diverged: losses are not finite at {self._state.images_seen:,} images, "
+                f"after {self._state.attempt} attempts with lower rates; what was saved before is "
+                "whole; lower MRIGAN_G_LR and MRIGAN_D_LR, in a new MRIGAN_OUTPUT_URI"
             )
         restore(self._state, self._kept)
         self._state.attempt = attempt

@@ -86,7 +86,8 @@ def train(
             if is_finite:
                 _add(state.epoch_sums, {**sums, COUNTED: torch.tensor(float(images))})
             state.images_seen += images
-            verdict = guard.note(taken=is_finite)
+            is_last = state.images_seen >= plan.total_images
+            verdict = guard.note(taken=is_finite, is_last=is_last)
             yield Tick(
                 epoch=epoch + 1,
                 images_seen=state.images_seen,
