@@ -22,11 +22,26 @@ class SliceBank(Protocol):
         """Slices (n, 1, H, W) float in [-1, 1] on the device, for ``indices`` (n,)."""
 
 
-def open_bank(images: npt.NDArray[np.uint8], device: torch.device, *, free_bytes: int) -> SliceBank:
-    """Choose the place for ``images`` (N, 1, H, W): the device while they fit in its share."""
-    if device.type != "cpu" and images.nbytes <= free_bytes * DEVICE_SHARE:
-        return DeviceBank(images, device)
-    return HostBank(images, device)
+def open_bank(
+    images: npt.NDArray[np.uint8],
+    device: torch.device,
+    *,
+    free_bytes: int,
+    rows: npt.NDArray[np.int64] | None = None,
+) -> SliceBank:
+    """Choose the place for ``images`` (N, 1, H, W): the device while they fit in its share.
+
+    Given ``rows`` (n,), it holds those of the images and no others.
+    """
+    rows = np.arange(len(images)) if rows is None else rows
+    if fits_device(images[:1].nbytes * len(rows), device, free_bytes=free_bytes):
+        return DeviceBank(images, device, rows)
+    return HostBank(images, device, rows)
+
+
+def fits_device(slices_bytes: int, device: torch.device, *, free_bytes: int) -> bool:
+    """Whether slices of so many bytes are held on ``device``."""
+    return device.type != "cpu" and slices_bytes <= free_bytes * DEVICE_SHARE
 
 
 class DeviceBank:
@@ -34,11 +49,14 @@ class DeviceBank:
 
     place = "device"
 
-    def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
-        self._images = torch.empty(images.shape, dtype=torch.uint8, device=device)
-        rows = max(1, 2**28 // max(1, images[0].nbytes))  # 256 MiB at a time in host memory
-        for first in range(0, len(images), rows):
-            part = np.array(images[first : first + rows])
+    def __init__(
+        self, images: npt.NDArray[np.uint8], device: torch.device, rows: npt.NDArray[np.int64]
+    ) -> None:
+        shape = (len(rows), *images.shape[1:])
+        self._images = torch.empty(shape, dtype=torch.uint8, device=device)
+        count = max(1, 2**28 // max(1, images[0].nbytes))  # 256 MiB at a time in host memory
+        for first in range(0, len(rows), count):
+            part = images[rows[first : first + count]]
             self._images[first : first + len(part)].copy_(torch.from_numpy(part))
 
     def take(self, indices: Tensor) -> Tensor:
@@ -51,13 +69,20 @@ class HostBank:
 
     place = "host"
 
-    def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
+    def __init__(
+        self,
+        images: npt.NDArray[np.uint8],
+        device: torch.device,
+        rows: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         self._images = images
         self._device = device
+        self._rows = rows
 
     def take(self, indices: Tensor) -> Tensor:
         """Gather on the host, then copy beside the device's work."""
-        batch = torch.from_numpy(self._images[indices.numpy()])
+        chosen = indices.numpy() if self._rows is None else self._rows[indices.numpy()]
+        batch = torch.from_numpy(self._images[chosen])
         if self._device.type == "cuda":
             batch = batch.pin_memory()
         return to_unit(batch.to(self._device, non_blocking=True))

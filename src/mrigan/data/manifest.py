@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+Side = Literal["", "training", "holdout", "copy"]
+
 
 @dataclass(frozen=True)
 class ManifestEntry:
@@ -18,6 +20,8 @@ class ManifestEntry:
         reason: Why it was refused, else empty.
         row: Its row in the pack, counted from 0; None when refused.
         sha256: Of the row's pixels, in hexadecimal; empty when refused.
+        volume: What it is a slice of, where volumes are held out; else empty.
+        side: Then: ``training`` or ``holdout``, or ``copy`` of one trained on, which is on neither.
     """
 
     key: str
@@ -27,11 +31,20 @@ class ManifestEntry:
     reason: str = ""
     row: int | None = None
     sha256: str = ""
+    volume: str = ""
+    side: Side = ""
 
 
 def encode_manifest(entries: Iterable[ManifestEntry]) -> bytes:
     """Write entries as JSON lines, in their order, in ASCII: keys may hold any character."""
-    return "".join(json.dumps(vars(entry)) + "\n" for entry in entries).encode("ascii")
+    return "".join(json.dumps(_facts(entry)) + "\n" for entry in entries).encode("ascii")
+
+
+def _facts(entry: ManifestEntry) -> dict[str, object]:
+    facts = dict(vars(entry))
+    if not entry.side:  # a cache knows nothing of sides
+        del facts["volume"], facts["side"]
+    return facts
 
 
 def decode_manifest(lines: bytes) -> list[ManifestEntry]:

@@ -52,6 +52,8 @@ class Pack:
         fetched: Objects read this time, refused ones included.
         reused: Objects known from an earlier start.
         removed: Objects of the earlier start that are gone.
+        training: Rows (n,) that are trained on, ascending: all, until ``holdout.deal``.
+        holdout: Rows (m,) that never are, ascending.
     """
 
     images: NDArray[np.uint8]
@@ -60,6 +62,8 @@ class Pack:
     fetched: int
     reused: int
     removed: int
+    training: NDArray[np.int64]
+    holdout: NDArray[np.int64]
 
 
 def open_pack(
@@ -127,6 +131,8 @@ def open_pack(
         fetched=done.fetched,
         reused=len(infos) - done.fetched,
         removed=done.removed,
+        training=np.arange(len(used)),
+        holdout=np.arange(0),
     )
 
 
@@ -177,7 +183,7 @@ def _reasons(refused: Sequence[ManifestEntry]) -> str:
 def _warn_of_duplicates(used: Sequence[ManifestEntry]) -> None:
     extra = len(used) - len({entry.sha256 for entry in used})
     if extra:
-        effect = "they count twice in training and may be on both sides of a split"
+        effect = "they count twice in training"
         log.warning("same_slices", extra={"copies": extra, "of": len(used), "effect": effect})
 
 

@@ -68,7 +68,8 @@ def open_training(
     settings: Settings, hardware: Hardware, pack: Pack, state: TrainingState, ranks: Ranks
 ) -> Iterator[Tick]:
     """The loop over ``pack``, for any rank; says when memory made it cut smaller."""
-    bank = open_bank(pack.images, hardware.device, free_bytes=free_bytes(hardware.device))
+    device = hardware.device
+    bank = open_bank(pack.images, device, free_bytes=free_bytes(device), rows=pack.training)
     plan = plan_of(settings, pack)
     family = family_of(settings, plan)
     micro_batch = state.micro_batch

@@ -25,6 +25,7 @@ _DCGAN: dict[str, Any] = {
     "beta1": dcgan.BETAS[0],
     "beta2": dcgan.BETAS[1],
     "ema_images": 0.0,
+    "holdout": 0.0,
 }
 # β2 and the average's half-life have a course of their own, unless a number is given.
 _R3: dict[str, Any] = {
@@ -33,6 +34,7 @@ _R3: dict[str, Any] = {
     "g_lr": schedule.LEARNING_RATE.start,
     "d_lr": schedule.LEARNING_RATE.start,
     "beta1": schedule.BETA1,
+    "holdout": 10.0,
 }
 
 

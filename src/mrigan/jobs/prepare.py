@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrigan.artifacts import run_tree
+from mrigan.data.holdout import deal
 from mrigan.data.manifest import encode_manifest
 from mrigan.data.pack import Pack, RefusedError, open_pack
 from mrigan.data.source import open_source
@@ -76,7 +77,12 @@ def prepare(
     facts = {
         "settings": settings.model_dump(mode="json"),
         "identity": identity(settings),
-        "data": {"slices": len(pack.images), "fingerprint": pack.fingerprint},
+        "data": {
+            "slices": len(pack.images),
+            "training": len(pack.training),
+            "holdout": len(pack.holdout),
+            "fingerprint": pack.fingerprint,
+        },
         "machine": about,
         "versions": versions(),
     }
@@ -108,12 +114,13 @@ def pull(
     on_progress: Callable[[int, int], None] | None = None,
     should_stop: Callable[[], bool],
 ) -> Pack:
-    """Bring the slices here; every rank calls this.
+    """Bring the slices here and hold some out of training; every rank calls this.
 
     Raises:
         DataError, StorageError, PullInterrupted: As ``open_pack``.
+        SettingsError: MRIGAN_VOLUME_PATTERN does not fit the keys.
     """
-    return open_pack(
+    pack = open_pack(
         open_source(settings.input_uri, storage_options(settings)),
         height=settings.image_height,
         width=settings.image_width,
@@ -125,12 +132,18 @@ def pull(
         should_stop=should_stop,
         ranks=ranks,
     )
+    return deal(
+        pack,
+        percent=known(settings.holdout),
+        pattern=settings.volume_pattern,
+        seed=settings.seed,
+    )
 
 
 def plan_of(settings: Settings, pack: Pack) -> Plan:
-    """The arithmetic of the run over the slices of ``pack``."""
+    """The arithmetic of the run over the slices of ``pack`` that are trained on."""
     return Plan(
-        slices=len(pack.images),
+        slices=len(pack.training),
         epochs=settings.epochs,
         batch_size=settings.batch_size,
         accumulation_steps=known(settings.accumulation_steps),

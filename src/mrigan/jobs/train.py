@@ -122,7 +122,7 @@ def _run(prepared: Prepared, ranks: Ranks, stop: StopRequest, display: Display) 
         prepared, publisher, state, rows=rows, saved_images=saved.images_seen if saved else None
     )
     shown = epoch_order(plan.slices, settings.seed, 0)[:GRID_IMAGES].sort().values
-    recorder.start(prepared.pack.images[shown.numpy()])
+    recorder.start(prepared.pack.images[prepared.pack.training[shown.numpy()]])
     display.training(plan, state.images_seen)
     try:
         for tick in ticks:

@@ -4,6 +4,7 @@ The description of a field is what ``mrigan train --help`` and the README's tabl
 A field is part of a run's identity unless it is listed in ``FREE_TO_CHANGE``.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,6 +17,16 @@ ENV_PREFIX = "MRIGAN_"
 
 def _percent(value: object) -> object:
     return value.strip().removesuffix("%") if isinstance(value, str) else value
+
+
+def _with_a_group(value: str) -> str:
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    if value and not groups:
+        raise ValueError(r"no group; put what names the volume into (...), as in ^(.*)_\d+\.png$")
+    return value
 
 
 def _known_uri(value: str) -> str:
@@ -74,6 +85,19 @@ class Settings(BaseSettings):
         ge=0,
         le=100,
         description="objects that may be unusable before the job stops, percent of those listed",
+    )
+    holdout: Annotated[float | None, BeforeValidator(_percent)] = Field(
+        None,
+        ge=0,
+        le=50,
+        allow_inf_nan=False,
+        description="volumes held out of training, which scores are taken against, percent; "
+        "default: the model's, 0 for `dcgan`, 10 for `r3`",
+    )
+    volume_pattern: Annotated[str, AfterValidator(_with_a_group)] = Field(
+        "",
+        description="regular expression whose first group, in a slice's key, names its volume (a "
+        "patient, a scan); default: the key without its trailing slice number",
     )
     cache_dir: Path | None = Field(
         None,

@@ -1,0 +1,158 @@
+"""Deals the slices to training and holdout by whole volumes, the same way on every rank and start.
+
+Neighbouring slices of one head are near copies, so a slice held out of a volume that is trained on
+would measure memory. A volume's side is a function of the seed and its own name: volumes that are
+added later move none of those that were there.
+"""
+
+import hashlib
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mrigan.data.manifest import ManifestEntry, Side
+from mrigan.data.pack import Pack
+from mrigan.data.sampler import stream_seed
+from mrigan.errors import SettingsError
+
+log = logging.getLogger(__name__)
+
+_EXTENSIONS = re.compile(r"(\.[A-Za-z][A-Za-z0-9]*)+$")
+_SLICE_NUMBER = re.compile(r"[^A-Za-z0-9)]*[0-9]+$")
+# Numbers that count pictures: ours, and those a file manager gives, as in "m (12).jpg".
+_PICTURE_NUMBER = re.compile(r"(?:(?:^|/)phantom-[0-9]{6}|\([0-9]+\))$")
+# A scanner makes no more of one head: names that differ so often in a number count pictures.
+_MOST_SLICES = 512
+_FEW_VOLUMES = 10
+
+
+def volume_ids(keys: Sequence[str], pattern: str = "") -> list[str]:
+    """Name the volume of each key.
+
+    Args:
+        keys: Of slices.
+        pattern: A regular expression whose first group, searched for in a key, is its volume's
+            name. Empty: a key without its trailing slice number, ``p7/t1_012.png`` and
+            ``p7_012.png`` alike; without one, or where the number counts pictures, the whole key.
+
+    Raises:
+        SettingsError: A key has no volume by ``pattern``.
+    """
+    if pattern:
+        return _by_pattern(keys, re.compile(pattern))
+    named = [_without_slice_number(key) for key in keys]
+    sizes = Counter(named)
+    pairs = zip(keys, named, strict=True)
+    return [key if sizes[name] > _MOST_SLICES else name for key, name in pairs]
+
+
+def deal(pack: Pack, *, percent: float, pattern: str = "", seed: int = 0) -> Pack:
+    """Hold ``percent`` of the volumes of ``pack`` out of training; at least one, and not the last.
+
+    A held-out slice with the very pixels of one that is trained on is on neither side.
+
+    Args:
+        pack: All of whose slices are trained on.
+        percent: 0 to 100; 0 leaves the pack as it is.
+        pattern: As for ``volume_ids``.
+        seed: Of the run.
+
+    Raises:
+        SettingsError: As ``volume_ids``.
+    """
+    if not percent:
+        return pack
+    used = [entry for entry in pack.manifest if entry.row is not None]
+    names = volume_ids([entry.key for entry in used], pattern)
+    held = _held_out(set(names), percent / 100, seed)
+    sides = _sides(used, [name in held for name in names])
+    if "holdout" not in sides:
+        _warn_of_none(used, names)
+        return pack
+    named = dict(zip((entry.key for entry in used), zip(names, sides, strict=True), strict=True))
+    rows = np.array([entry.row for entry in used])
+    dealt = replace(
+        pack,
+        manifest=tuple(_with_side(entry, named) for entry in pack.manifest),
+        fingerprint=_fingerprint(pack.fingerprint, sides),
+        training=np.sort(rows[[side == "training" for side in sides]]),
+        holdout=np.sort(rows[[side == "holdout" for side in sides]]),
+    )
+    _tell(dealt, len(set(names)), len(held), example=(used[0].key, names[0]))
+    return dealt
+
+
+def _by_pattern(keys: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
+    found = [pattern.search(key) for key in keys]
+    names = [match.group(1) if match else None for match in found]
+    missed = [key for key, name in zip(keys, names, strict=True) if not name]
+    if missed:
+        raise SettingsError(
+            f"MRIGAN_VOLUME_PATTERN: {pattern.pattern!r} finds no volume in {missed[0]!r} "
+            f"({len(missed)} of {len(keys)} keys); its first group must match in every key"
+        )
+    return [name for name in names if name]
+
+
+def _without_slice_number(key: str) -> str:
+    stem = _EXTENSIONS.sub("", key)
+    return key if _PICTURE_NUMBER.search(stem) else _SLICE_NUMBER.sub("", stem)
+
+
+def _held_out(names: set[str], share: float, seed: int) -> set[str]:
+    """The names whose place in [0, 1) is below ``share``; one at least, and all but one at most."""
+    places = {name: stream_seed(seed, "holdout", name) / 2**63 for name in names}
+    order = sorted(names, key=lambda name: (places[name], name))
+    count = sum(place < share for place in places.values())
+    return set(order[: min(max(count, 1), len(names) - 1)])
+
+
+def _sides(used: Sequence[ManifestEntry], is_held: Sequence[bool]) -> list[Side]:
+    trained = {entry.sha256 for entry, held in zip(used, is_held, strict=True) if not held}
+    return [
+        "training" if not held else "copy" if entry.sha256 in trained else "holdout"
+        for entry, held in zip(used, is_held, strict=True)
+    ]
+
+
+def _with_side(entry: ManifestEntry, named: dict[str, tuple[str, Side]]) -> ManifestEntry:
+    if entry.key not in named:
+        return entry
+    volume, side = named[entry.key]
+    return replace(entry, volume=volume, side=side)
+
+
+def _fingerprint(pack: str, sides: Sequence[Side]) -> str:
+    return hashlib.sha256(f"{pack} {' '.join(sides)}".encode()).hexdigest()
+
+
+def _warn_of_none(used: Sequence[ManifestEntry], names: Sequence[str]) -> None:
+    log.warning(
+        "no_holdout",
+        extra={
+            "volumes": len(set(names)),
+            "example": f"{used[0].key} is of volume {names[0]}",
+            "effect": "nothing is held out: scores are against slices that are trained on",
+            "remedy": "MRIGAN_VOLUME_PATTERN says what a volume is, MRIGAN_HOLDOUT=0 that none is "
+            "to be held out",
+        },
+    )
+
+
+def _tell(dealt: Pack, volumes: int, held: int, *, example: tuple[str, str]) -> None:
+    facts = {
+        "volumes": held,
+        "of": volumes,
+        "slices": len(dealt.holdout),
+        "copies": sum(entry.side == "copy" for entry in dealt.manifest),
+        "example": f"{example[0]} is of volume {example[1]}",
+    }
+    if volumes >= _FEW_VOLUMES:
+        log.info("holdout", extra=facts)
+        return
+    remedy = "MRIGAN_VOLUME_PATTERN says what a volume is, MRIGAN_HOLDOUT=0 that none is held out"
+    log.warning("holdout_of_few_volumes", extra={**facts, "remedy": remedy})
