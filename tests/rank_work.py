@@ -1,6 +1,7 @@
 """What each rank does in the tests of ranks: ``python rank_work.py FOLDER`` as torchrun would."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -9,19 +10,26 @@ import torch
 from mrigan.data.pack import open_pack
 from mrigan.data.source import open_source
 from mrigan.errors import MriganError, PeerFailedError
+from mrigan.models.augment import Policy
+from mrigan.models.r3 import Preset
 from mrigan.models.sync_batchnorm import synchronise
 from mrigan.runtime.ranks import join
 from mrigan.settings.ranks import rank_place
+from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
+from mrigan.training.family import DCGAN, r3
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
+from mrigan.training.schedule import gamma_ramp, r3_schedule
 from mrigan.training.state import AdamValues, build_state
 
 SIZE = (33, 47)
-SLICES = torch.rand(11, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+SLICES = torch.rand(64, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+FEW = 11  # of them, for windows of 8 and 3
+SMALLEST = Preset(widths=(8, 8, 8, 8, 8), group_width=8)
 
 
-def state_of(batch_size):
+def state_of(batch_size, preset=None):
     return build_state(
         latent_dim=6,
         height=SIZE[0],
@@ -30,12 +38,38 @@ def state_of(batch_size):
         batch_size=batch_size,
         seed=0,
         device=torch.device("cpu"),
+        preset=preset,
+        with_average=preset is not None,
     )
 
 
-def steps(ranks, *, count, batch_size, accumulation_steps, sync=False, limit=None, start=None):
-    """Take steps of 8 and 3 images in turn; return where they led."""
-    state = state_of(batch_size)
+def family_of(plan):
+    """How ``r3`` is trained, with all the augmentation there is."""
+    schedule = r3_schedule(total_images=plan.total_images, gamma=gamma_ramp("small", *SIZE))
+    policy = Policy(flips=True, rotation_degrees=15.0)
+    return r3(schedule, policy=policy, size=SIZE, augment_by="adaptive")
+
+
+def steps(
+    ranks,
+    *,
+    count,
+    batch_size,
+    accumulation_steps,
+    slices=FEW,
+    preset=None,
+    sync=False,
+    limit=None,
+    bad=(),
+    start=None,
+):
+    """Take steps of 8 and 3 images in turn, or so; return where they led.
+
+    Of the steps that begin at ``bad``, some pixels on rank 0 are no numbers.
+    """
+    state = state_of(batch_size, preset)
+    if preset is not None:
+        state.augment = AdaptiveP(p=0.5, sign_sum=100.0, pairs=245)
     if start is not None:
         restore(state, decode(start))
     if sync:  # dropout draws by micro-batch, and would hide what BatchNorm does
@@ -49,15 +83,21 @@ def steps(ranks, *, count, batch_size, accumulation_steps, sync=False, limit=Non
 
         state.G.register_forward_pre_hook(check)
     plan = Plan(
-        slices=len(SLICES), epochs=99, batch_size=batch_size, accumulation_steps=accumulation_steps
+        slices=slices, epochs=99, batch_size=batch_size, accumulation_steps=accumulation_steps
     )
+
+    def take(indices):
+        spoilt = ranks.is_main and state.attempt == 0 and state.images_seen in bad
+        return SLICES[indices] * (math.nan if spoilt else 1.0)
+
     ticks = train(
         state,
-        SLICES.__getitem__,
+        take,
         plan,
         latent_dim=6,
         seed=0,
         autocast=torch.autocast("cpu", enabled=False),
+        family=DCGAN if preset is None else family_of(plan),
         ranks=ranks,
     )
     said = [next(ticks) for _ in range(count)]
@@ -65,6 +105,8 @@ def steps(ranks, *, count, batch_size, accumulation_steps, sync=False, limit=Non
         "state": encode(snapshot(state)),
         "sums": [{name: float(value) for name, value in tick.sums.items()} for tick in said],
         "micro_batch": state.micro_batch,
+        "augment_p": state.augment.p,
+        "verdicts": [[tick.verdict.value, tick.images_seen] for tick in said],
         "gradients": [weight.grad for net in (state.G, state.D) for weight in net.parameters()],
     }
 
@@ -85,6 +127,20 @@ def scenarios(ranks, start):
             limit=2 if ranks.is_main else None,
         ),
         "synchronised": steps(ranks, count=2, sync=True, **by_rank),
+        "skipped": steps(ranks, count=3, bad=(8,), **two_by_four),
+        "gone back": steps(ranks, count=5, bad=(8, 11, 19), **two_by_four),
+        # Whatever fits: each rank takes its part of the 64 in one pass.
+        "r3": steps(
+            ranks, count=1, slices=64, preset=SMALLEST, batch_size=64, accumulation_steps=1
+        ),
+        "r3 full": steps(
+            ranks,
+            count=2,
+            preset=SMALLEST,
+            batch_size=8,
+            accumulation_steps=1,
+            limit=2 if ranks.is_main else None,
+        ),
     }
 
 

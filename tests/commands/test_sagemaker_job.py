@@ -180,7 +180,9 @@ def test_a_run_that_diverges_says_so_in_a_number(new_job, here, log_format):
     job.hyperparameters(g_lr="1", d_lr="1", beta1="0.9", beta2="0", log_format=log_format)
     ended = here(job)
     assert ended.status == 3
-    (line,) = [line for line in ended.out.splitlines() if "nonfinite" in line]
+    lines = [line for line in ended.out.splitlines() if "nonfinite" in line]
+    (line,) = [line for line in lines if re.search(r'[ "]diverged[ "]', line)]
+    assert lines[-1] == line
     assert re.search(logs.metric_regex("nonfinite"), line)[1] == "1"
     assert int(re.search(logs.metric_regex("images_seen"), line)[1]) > 0
     assert (job.root / "output/failure").read_text().startswith("DivergedError: training diverged")

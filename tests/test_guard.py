@@ -1,0 +1,192 @@
+"""Steps that are not finite: skipped, then gone back on with lower rates, then the end of the run."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+
+from mrigan.errors import DivergedError
+from mrigan.training.guard import ATTEMPTS, SKIPS, Verdict
+from mrigan.training.loop import train
+from mrigan.training.plan import Plan
+from mrigan.training.state import AdamValues, build_state
+
+SIZE = (33, 47)
+LATENTS = 6
+STEP = 4
+SLICES = torch.rand(12, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+TAKEN, SKIPPED, GONE_BACK = Verdict.TAKEN, Verdict.SKIPPED, Verdict.GONE_BACK
+
+
+def state_of():
+    return build_state(
+        latent_dim=LATENTS,
+        height=SIZE[0],
+        width=SIZE[1],
+        adam=AdamValues(2e-3, 1e-3, (0.5, 0.999)),
+        batch_size=STEP,
+        seed=0,
+        device=torch.device("cpu"),
+    )
+
+
+def ticks_of(state, is_bad, *, phase="d", epochs=4):
+    """Train in steps of 4 of 12 slices; a step is not finite where ``is_bad(state)`` says so."""
+
+    def take(indices):
+        return SLICES[indices] * (math.nan if phase == "d" and is_bad(state) else 1.0)
+
+    def spoil(_module, _inputs, logits):
+        in_g_step = not next(state.D.parameters()).requires_grad
+        return logits * math.nan if phase == "g" and in_g_step and is_bad(state) else None
+
+    state.D.register_forward_hook(spoil)
+    plan = Plan(slices=12, epochs=epochs, batch_size=STEP, accumulation_steps=1)
+    return train(
+        state,
+        take,
+        plan,
+        latent_dim=LATENTS,
+        seed=0,
+        autocast=torch.autocast("cpu", enabled=False),
+    )
+
+
+def at(*images_seen):
+    """The steps that begin there, in the first attempt, are not finite."""
+    return lambda state: state.attempt == 0 and state.images_seen in images_seen
+
+
+def moving(state):
+    """All that a step moves."""
+    return deepcopy(
+        {
+            "G": state.G.state_dict(),
+            "D": state.D.state_dict(),
+            "g_optim": state.g_optim.state_dict()["state"],
+            "d_optim": state.d_optim.state_dict()["state"],
+        }
+    )
+
+
+def same(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    return torch.equal(one, other)
+
+
+def rates(state):
+    return [optim.param_groups[0]["lr"] for optim in (state.g_optim, state.d_optim)]
+
+
+def test_a_step_that_is_not_finite_leaves_everything_but_the_progress():
+    state = state_of()
+    ticks = ticks_of(state, at(4))
+    next(ticks)
+    before, sums = moving(state), dict(state.epoch_sums)
+    tick = next(ticks)
+    assert (tick.verdict, tick.images_seen, state.images_seen) == (SKIPPED, 8, 8)
+    assert same(moving(state), before)
+    assert same(state.epoch_sums, sums)
+
+
+def test_a_bad_step_of_g_leaves_g_and_its_batchnorm_as_they_were():
+    state = state_of()
+    ticks = ticks_of(state, at(4), phase="g")
+    next(ticks)
+    before = moving(state)
+    assert next(ticks).verdict is SKIPPED
+    after = moving(state)
+    assert not same(after["D"], before["D"])  # its step was fine
+    assert same(after["g_optim"], before["g_optim"])
+    # D's step has run G, too, and moved what BatchNorm remembers of it.
+    names = [name for name in before["G"] if "running" not in name and "tracked" not in name]
+    assert all(torch.equal(after["G"][name], before["G"][name]) for name in names)
+    assert all(value.isfinite().all() for value in after["G"].values())
+    moved = after["G"]["blocks.0.num_batches_tracked"] - before["G"]["blocks.0.num_batches_tracked"]
+    assert moved == 1
+
+
+@pytest.mark.parametrize("phase", ["d", "g"])
+def test_single_bad_steps_are_survived(phase):
+    state = state_of()
+    ticks = list(ticks_of(state, at(4, 8, 20, 32), phase=phase))
+    expected = {8: SKIPPED, 12: SKIPPED, 24: SKIPPED, 36: SKIPPED}
+    assert [tick.images_seen for tick in ticks] == [4 * (number + 1) for number in range(12)]
+    assert {t.images_seen: t.verdict for t in ticks if t.verdict is not TAKEN} == expected
+    assert state.attempt == 0
+    assert rates(state) == [2e-3, 1e-3]
+
+
+def test_an_epochs_sums_are_those_of_the_steps_that_were_taken():
+    state = state_of()
+    ticks = ticks_of(state, at(4))
+    for _ in range(3):
+        next(ticks)
+    assert state.epoch_sums["images"] == 8
+    assert state.epoch_sums["d_loss"].isfinite()
+
+
+def test_three_in_a_row_go_back_with_half_the_rates_and_other_latents():
+    state = state_of()
+    seen = []
+    state.G.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
+    ticks = ticks_of(state, at(4, 8, 12))
+    start = moving(state)
+    said = [next(ticks) for _ in range(SKIPS + 1)]
+    assert [tick.verdict for tick in said] == [TAKEN, SKIPPED, SKIPPED, GONE_BACK]
+    assert not said[-1].ends_epoch
+    assert (said[-1].images_seen, state.images_seen, state.attempt) == (0, 0, 1)
+    assert same(moving(state), start)
+    assert rates(state) == [1e-3, 5e-4]
+
+    rest = list(ticks)
+    assert [tick.verdict for tick in rest] == [TAKEN] * 12
+    assert state.images_seen == 48
+    assert rates(state) == [1e-3, 5e-4]
+    first_z = seen[0]
+    assert not any(torch.equal(z, first_z) for z in seen[1:])
+
+
+def test_a_run_that_was_fine_for_long_goes_back_no_further_than_it_must(monkeypatch):
+    monkeypatch.setattr("mrigan.training.guard._STEPS_BETWEEN_COPIES", 2)
+    state = state_of()
+    said = list(ticks_of(state, at(28, 32, 36)))
+    (back,) = [tick for tick in said if tick.verdict is GONE_BACK]
+    assert back.images_seen == 24  # where the third epoch began
+    assert state.images_seen == 48
+
+
+def test_no_place_is_kept_in_the_middle_of_a_bad_spell(monkeypatch):
+    monkeypatch.setattr("mrigan.training.guard._STEPS_BETWEEN_COPIES", 1)
+    state = state_of()
+    said = list(ticks_of(state, at(20, 24, 28)))
+    (back,) = [tick for tick in said if tick.verdict is GONE_BACK]
+    assert back.images_seen == 12
+
+
+def test_the_last_step_of_a_run_is_not_skipped():
+    state = state_of()
+    said = list(ticks_of(state, at(8), epochs=1))
+    assert [tick.verdict for tick in said] == [TAKEN, TAKEN, GONE_BACK, TAKEN, TAKEN, TAKEN]
+    assert state.attempt == 1
+
+
+@pytest.mark.parametrize("phase", ["d", "g"])
+def test_after_three_attempts_the_run_ends(phase):
+    state = state_of()
+    ticks = ticks_of(state, lambda _: True, phase=phase)
+    said = [next(ticks).verdict for _ in range(SKIPS * ATTEMPTS + SKIPS - 1)]
+    assert said == [SKIPPED, SKIPPED, GONE_BACK] * 3 + [SKIPPED, SKIPPED]
+    with pytest.raises(DivergedError, match=r"at 12 images, after 3 attempts.*MRIGAN_G_LR"):
+        next(ticks)
+    assert rates(state) == [2e-3 / 8, 1e-3 / 8]
+
+
+def test_a_run_that_starts_with_weights_that_are_no_numbers_has_nothing_to_go_back_to():
+    state = state_of()
+    with torch.no_grad():
+        state.D.to_logit.bias.fill_(math.nan)
+    with pytest.raises(DivergedError, match="after 0 attempts"):
+        list(ticks_of(state, lambda _: False))

@@ -1,0 +1,248 @@
+"""``r3`` in the loop: what a run is made of, and all that must not change its numbers."""
+
+import math
+from itertools import islice
+
+import pytest
+import torch
+
+from mrigan.models.augment import Policy
+from mrigan.models.r3 import Preset
+from mrigan.training.adaptive import AdaptiveP
+from mrigan.training.checkpoint import decode, encode, restore, snapshot
+from mrigan.training.family import r3
+from mrigan.training.loop import train
+from mrigan.training.plan import Plan
+from mrigan.training.schedule import gamma_ramp, r3_schedule
+from mrigan.training.state import AdamValues, build_state
+
+SIZE = (33, 47)
+LATENTS = 6
+SMALLEST = Preset(widths=(8, 8, 8, 8, 8), group_width=8)
+FP32 = torch.autocast("cpu", enabled=False)
+BF16 = torch.autocast("cpu", torch.bfloat16)
+EVERYTHING = Policy(flips=True, rotation_degrees=15.0)
+SLICES = torch.rand(64, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+
+
+def state_of(seed=0, batch_size=8):
+    state = build_state(
+        latent_dim=LATENTS,
+        height=SIZE[0],
+        width=SIZE[1],
+        adam=AdamValues(2e-4, 2e-4, (0.0, 0.9)),
+        batch_size=batch_size,
+        seed=seed,
+        device=torch.device("cpu"),
+        preset=SMALLEST,
+        with_average=True,
+    )
+    # Half of all transformations, and so near a decision that p moves within a step or two.
+    state.augment = AdaptiveP(p=0.5, sign_sum=100.0, pairs=245)
+    return state
+
+
+def plan_of(slices=11, epochs=2, batch_size=4, accumulation_steps=2):
+    return Plan(
+        slices=slices, epochs=epochs, batch_size=batch_size, accumulation_steps=accumulation_steps
+    )
+
+
+def ticks_of(state, plan, *, seed=0, autocast=FP32, augment_by="adaptive", take=None, rates=(1, 1)):
+    gamma = gamma_ramp("small", *SIZE)
+    family = r3(
+        r3_schedule(total_images=plan.total_images, gamma=gamma),
+        policy=EVERYTHING,
+        size=SIZE,
+        augment_by=augment_by,
+        rates=rates,
+    )
+    return train(
+        state,
+        take or SLICES.__getitem__,
+        plan,
+        latent_dim=LATENTS,
+        seed=seed,
+        autocast=autocast,
+        family=family,
+    )
+
+
+def weights(state):
+    networks = {"G": state.G, "D": state.D, "G_ema": state.G_ema}
+    return {
+        f"{name}.{key}": value
+        for name, network in networks.items()
+        for key, value in network.state_dict().items()
+    }
+
+
+def assert_same_bits(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name
+
+
+def assert_close(one, other, tolerance=1e-5):
+    """Compare by the size of each tensor: some gradients are sums that nearly cancel."""
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        assert (value - other[name]).norm() <= tolerance * value.norm() + 1e-9, name
+
+
+def gradients(state):
+    return {
+        f"{name}.{key}": weight.grad.clone()
+        for name, network in (("G", state.G), ("D", state.D))
+        for key, weight in network.named_parameters()
+    }
+
+
+@pytest.mark.parametrize(("cut", "augment_by"), [(1, "adaptive"), (2, "schedule"), (3, "adaptive")])
+def test_a_run_cut_anywhere_and_continued_has_the_same_bits(cut, augment_by):
+    plan = plan_of()
+    whole = state_of()
+    rows = [tick.images_seen for tick in ticks_of(whole, plan, augment_by=augment_by)]
+    assert rows == [8, 11, 19, 22]
+
+    first = state_of()
+    for _ in islice(ticks_of(first, plan, augment_by=augment_by), cut):
+        pass
+    data = encode(snapshot(first))
+
+    torch.manual_seed(99)  # nothing may hang on what the process drew before
+    second = state_of(seed=5)
+    second.augment = AdaptiveP()
+    restore(second, decode(data))
+    rest = [tick.images_seen for tick in ticks_of(second, plan, augment_by=augment_by)]
+    assert rest == rows[cut:]
+    assert_same_bits(weights(second), weights(whole))
+    assert_same_bits(second.epoch_sums, whole.epoch_sums)
+    assert second.augment == whole.augment
+    assert second.g_optim.param_groups[0]["lr"] == whole.g_optim.param_groups[0]["lr"]
+
+
+def test_a_run_in_bf16_is_cut_and_continued_alike():
+    plan = plan_of(epochs=1)
+    whole, first, second = state_of(), state_of(), state_of(seed=5)
+    list(ticks_of(whole, plan, autocast=BF16))
+    next(ticks_of(first, plan, autocast=BF16))
+    restore(second, decode(encode(snapshot(first))))
+    list(ticks_of(second, plan, autocast=BF16))
+    assert_same_bits(weights(second), weights(whole))
+    in_fp32 = state_of()
+    list(ticks_of(in_fp32, plan))
+    assert not torch.equal(in_fp32.G.to_grey.weight, whole.G.to_grey.weight)
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not():
+    def last(seed):
+        state = state_of(seed)
+        list(ticks_of(state, plan_of(epochs=1), seed=seed))
+        return weights(state)
+
+    one = last(0)
+    assert_same_bits(one, last(0))
+    other = last(1)
+    assert not any(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("micro_batch", [64, 8, 9])
+def test_gradients_do_not_depend_on_the_micro_batch(micro_batch, whole_step):
+    state = state_of(batch_size=micro_batch)
+    tick = next(ticks_of(state, plan_of(slices=64, batch_size=8, accumulation_steps=8)))
+    expected, sums = whole_step
+    assert_close(gradients(state), expected)
+    for name, value in tick.sums.items():
+        assert float(value) == pytest.approx(sums[name], rel=1e-5), name
+
+
+@pytest.fixture(scope="module")
+def whole_step():
+    """The gradients and sums of a step of 64 images in one forward pass."""
+    state = state_of(batch_size=64)
+    tick = next(ticks_of(state, plan_of(slices=64, batch_size=64, accumulation_steps=1)))
+    return gradients(state), {name: float(value) for name, value in tick.sums.items()}
+
+
+def limit_of(network, images):
+    """Make ``network`` run out of memory above so many images, as a device does."""
+
+    def check(_module, inputs):
+        if len(inputs[0]) > images:
+            raise torch.OutOfMemoryError(f"tried to hold {len(inputs[0])} images")
+
+    network.register_forward_pre_hook(check)
+
+
+@pytest.mark.parametrize("limited", ["G", "D"])
+def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(limited):
+    plan = plan_of()
+    whole, small = state_of(), state_of()
+    list(ticks_of(whole, plan))
+    # D sees reals and fakes together.
+    limit_of(getattr(small, limited), 3 if limited == "G" else 4)
+    ticks = list(ticks_of(small, plan))
+    assert [tick.micro_batch for tick in ticks] == [2] * 4
+    assert [tick.images_seen for tick in ticks] == [8, 11, 19, 22]
+    assert_close(weights(small), weights(whole), tolerance=2e-5)
+    assert small.augment.p == whole.augment.p
+
+
+def test_the_first_d_loss_is_that_of_a_d_that_can_not_tell():
+    tick = next(ticks_of(state_of(), plan_of(), augment_by="none"))
+    # D starts near zero only after its residual branches; its first logits are of order one.
+    assert float(tick.sums["d_loss"]) / tick.step_images == pytest.approx(math.log(2), rel=0.5)
+    assert float(tick.sums["real_score"] + tick.sums["fake_score"]) == pytest.approx(8)
+
+
+def test_d_learns_to_tell_white_pictures_from_what_g_draws():
+    plan = plan_of(slices=4, epochs=20, batch_size=4, accumulation_steps=1)
+    white = torch.ones(4, 1, *SIZE)
+    ticks = ticks_of(
+        state_of(), plan, augment_by="none", take=white.__getitem__, rates=(1e-3, 20.0)
+    )
+    losses = [float(tick.sums["d_loss"]) / 4 for tick in ticks]
+    assert losses[-1] < 0.5 * math.log(2)
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_the_average_lags_behind_g_once_its_half_life_has_grown():
+    state = state_of()
+    plan = plan_of()
+    for tick in ticks_of(state, plan):
+        if tick.images_seen == 8:  # its half-life starts at nothing
+            assert_same_bits(state.G.state_dict(), state.G_ema.state_dict())
+    assert not torch.equal(state.G.project.weight, state.G_ema.project.weight)
+    assert state.sampler is state.G_ema
+    assert not any(weight.requires_grad for weight in state.G_ema.parameters())
+
+
+def test_augmentation_is_what_d_sees_and_never_what_g_is_fed_or_draws():
+    """The reals handed out and the latents are those of a run without augmentation."""
+
+    def handed_out(augment_by):
+        state, shown, latents = state_of(), [], []
+        state.G.register_forward_pre_hook(lambda _, inputs: latents.append(inputs[0].clone()))
+
+        def take(indices):
+            shown.append(indices)
+            return SLICES[indices]
+
+        next(ticks_of(state, plan_of(), augment_by=augment_by, take=take))
+        return torch.cat(shown), torch.cat(latents), state
+
+    plain, augmented = handed_out("none"), handed_out("adaptive")
+    assert torch.equal(plain[0], augmented[0])
+    assert torch.equal(plain[1], augmented[1])
+    assert not torch.equal(plain[2].D.from_grey.weight, augmented[2].D.from_grey.weight)
+
+
+def test_p_rises_while_d_knows_its_reals_too_well():
+    state = state_of()
+    state.augment = AdaptiveP(p=0.5, sign_sum=250.0, pairs=250)
+    next(ticks_of(state, plan_of()))
+    assert 0.5 < state.augment.p < 0.51
+    state.augment = AdaptiveP(p=0.5, sign_sum=-250.0, pairs=250)
+    next(ticks_of(state, plan_of()))
+    assert 0.49 < state.augment.p < 0.51
