@@ -6,8 +6,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from mrigan.artifacts.figures import render_losses
-
 _PAGES = Environment(
     loader=PackageLoader("mrigan", "artifacts"), autoescape=True, undefined=StrictUndefined
 )
@@ -21,16 +19,22 @@ def render_report(
     images_seen: int,
     real_grid: bytes,
     grid: bytes,
+    losses: bytes,
+    events: Sequence[Mapping[str, Any]] = (),
+    best: Mapping[str, Any] | None = None,
 ) -> bytes:
     """Draw the page.
 
     Args:
         rows: Of metrics.jsonl, at least none.
-        facts: Of settings.json: ``settings``, ``data``, ``machine``, ``versions``.
+        facts: Of settings.json: ``settings``, ``data``, ``machine``, ``versions``, ``memory``.
         epochs: Of the whole run.
         images_seen: By the networks that drew ``grid``.
         real_grid: PNG of real slices.
         grid: PNG of samples.
+        losses: PNG of the training history.
+        events: What went wrong: ``event``, ``first_epoch`` and ``last_epoch`` of each.
+        best: ``epoch``, ``images_seen`` and ``swd`` of the best score, if there is one.
     """
     last = rows[-1] if rows else {}
     settings = facts["settings"]
@@ -39,22 +43,50 @@ def render_report(
         title=f"{settings['model']} on {facts['data']['slices']:,} slices",
         summary=f"{settings['input_uri']}, {settings['image_height']}×{settings['image_width']}, "
         f"seed {settings['seed']}",
-        tiles=list(_tiles(last, epochs)),
+        tiles=[*_tiles(last, epochs), *_score_tiles(rows, best or {})],
+        events=[(_EVENTS.get(each["event"], each["event"]), _epochs(each)) for each in events],
+        against=next((row["swd_against"] for row in reversed(rows) if "swd" in row), ""),
         grids=[(caption, _inline(image)) for caption, image in grids],
-        losses=_inline(render_losses(rows, epochs)),
+        losses=_inline(losses),
         tables=[
             ("Settings", list(settings.items())),
             (
-                "Data, machine, versions",
+                "Data, machine, memory, versions",
                 [
                     (f"{part}: {name}", value)
-                    for part in ("data", "machine", "versions")
-                    for name, value in facts[part].items()
+                    for part in ("data", "machine", "memory", "versions")
+                    for name, value in facts.get(part, {}).items()
                 ],
             ),
         ],
     )
     return page.encode()
+
+
+_EVENTS = {
+    "d_overpowers": "D tells real slices from fakes too well for G to learn from it",
+    "collapse": "The generator draws too much of the same",
+    "penalty_spike": "D's gradients rose to ten times what was usual",
+}
+
+
+def _epochs(event: Mapping[str, Any]) -> str:
+    first, last = event["first_epoch"], event["last_epoch"]
+    return f"epoch {first:,}" if first == last else f"epochs {first:,} to {last:,}"
+
+
+def _score_tiles(
+    rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]
+) -> list[tuple[str, str]]:
+    scored = [row for row in rows if "swd" in row]
+    if not scored:
+        return []
+    tiles = [(f"distance (reals: {scored[-1]['swd_floor']:.3f})", f"{scored[-1]['swd']:.3f}")]
+    if best:
+        tiles.append((f"best distance, epoch {best['epoch']:,}", f"{best['swd']:.3f}"))
+    if "coverage" in scored[-1]:
+        tiles.append(("of real slices covered", f"{scored[-1]['coverage']:.0%}"))
+    return tiles
 
 
 def _tiles(last: Mapping[str, Any], epochs: int) -> list[tuple[str, str]]:

@@ -18,6 +18,8 @@ LOSSES_PLOT = "plots/losses.png"
 REPORT = "report.html"
 GENERATOR = "model/generator.safetensors"
 GENERATOR_CONFIG = "model/config.json"
+BEST = "model/best.safetensors"
+BEST_CONFIG = "model/best.json"
 
 
 def sample_grid(epoch: int) -> str:

@@ -65,6 +65,11 @@ def thumbnails(images: Tensor) -> Tensor:
     return F.avg_pool2d(to_unit(images), step, ceil_mode=True, count_include_pad=False).flatten(1)
 
 
+def nearest_distances(features: Tensor) -> Tensor:
+    """How far each row of (N, d), N at least 2, is from the nearest other one: (N,)."""
+    return _distances(features, features).fill_diagonal_(torch.inf).min(dim=1).values
+
+
 def _distances(one: Tensor, other: Tensor) -> Tensor:
     # The fast way through inner products is off by more than a near copy's distance.
     return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")

@@ -169,7 +169,11 @@ def _claim(
     before = previous.status if previous else {}
     progress = {name: before.get(name, 0) for name in ("epoch", "images_seen")}
     status = status_facts(
-        "running", started=started, epochs=facts["settings"]["epochs"], **progress
+        "running",
+        started=started,
+        epochs=facts["settings"]["epochs"],
+        summary=before.get("summary"),
+        **progress,
     )
     store.put(run_tree.MANIFEST, encode_manifest(pack.manifest))
     run_tree.write_json(store, run_tree.SETTINGS, facts)

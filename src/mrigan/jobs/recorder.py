@@ -5,15 +5,12 @@ training. Nothing about the networks changes: sampling leaves every buffer and e
 it found them.
 """
 
-import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import safetensors.torch
-import torch
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import (
@@ -26,23 +23,25 @@ from mrigan.artifacts.figures import render_losses
 from mrigan.artifacts.grids import render_grid
 from mrigan.artifacts.publisher import Publisher
 from mrigan.artifacts.report import render_report
-from mrigan.data.slices import to_grey
 from mrigan.errors import StorageError
-from mrigan.jobs.model import known
+from mrigan.jobs import watch
+from mrigan.jobs.drawing import Drawing
+from mrigan.jobs.history import History
+from mrigan.jobs.memory import MemoryReport
+from mrigan.jobs.model import is_r3, known
 from mrigan.jobs.prepare import Prepared
 from mrigan.jobs.status import status_facts
-from mrigan.runtime.device import memory_facts, reset_peak
+from mrigan.jobs.weights import Best, publish_generator
+from mrigan.runtime.device import reset_peak
 from mrigan.training.checkpoint import encode, snapshot
-from mrigan.training.ema import settle_batchnorm
 from mrigan.training.guard import Verdict
-from mrigan.training.loop import COUNTED, Tick, fixed_latents
+from mrigan.training.loop import Tick, fixed_latents
 from mrigan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
 
 GRID_COLUMNS = 8
 GRID_IMAGES = 32
-_SETTLING = 16  # batches from which BatchNorm's statistics are estimated anew
 
 
 class Recorder:
@@ -69,7 +68,6 @@ class Recorder:
         self._store = prepared.store
         self._publisher = publisher
         self._state = state
-        self._rows = rows
         self._saved_images = saved_images
         self._saved_clock = self._epoch_clock = time.monotonic()
         self._epoch_images = 0
@@ -77,6 +75,10 @@ class Recorder:
         settings = prepared.settings
         self._z = fixed_latents(GRID_IMAGES, known(settings.latent_dim), settings.seed)
         self._real_grid = b""
+        self._drawing = Drawing(prepared, state)
+        self._best = Best(prepared, publisher)
+        self._history = History(prepared, state, self._drawing, self._best, rows)
+        self._memory: MemoryReport | None = MemoryReport(prepared)
         reset_peak(prepared.hardware.device)
 
     @property
@@ -107,6 +109,7 @@ class Recorder:
             return None
         if tick.verdict is Verdict.SKIPPED:
             log.warning("step_skipped", extra=facts)
+        self._tell_memory()
         self._epoch_images += tick.step_images
         row = self._end_epoch(tick) if tick.ends_epoch else None
         every = self._run.settings.checkpoint_every
@@ -118,7 +121,7 @@ class Recorder:
 
     def _go_back(self, images_seen: int) -> None:
         """Put the place gone back to, with its attempt, where the lost way's checkpoints were."""
-        self._rows[:] = [row for row in self._rows if row["images_seen"] <= images_seen]
+        self._history.forget_after(images_seen)
         self._epoch_images, self._epoch_clock = 0, time.monotonic()
         self._saved_images = None
         self.save_checkpoint(instead=True)
@@ -141,10 +144,13 @@ class Recorder:
         saved = snapshot(self._state)
         images_seen = self._saved_images = self._state.images_seen
         epoch = self._run.plan.epoch_of(images_seen)[0]
-        rows = list(self._rows)
+        rows, best = list(self._history.rows), self._best.facts
 
         def publish() -> None:
-            self._publish_generator(saved["G_ema"] or saved["G"], images_seen, epoch)
+            weights = saved["G_ema"] or saved["G"]
+            publish_generator(
+                self._store, self._run.settings, weights, images_seen=images_seen, epoch=epoch
+            )
             report = render_report(
                 rows=rows,
                 facts=self._run.facts,
@@ -152,6 +158,9 @@ class Recorder:
                 images_seen=images_seen,
                 real_grid=self._real_grid,
                 grid=render_grid(drawn, GRID_COLUMNS),
+                losses=self._plot(rows),
+                events=[span._asdict() for span in watch.spans(rows)],
+                best=best,
             )
             self._store.put(run_tree.REPORT, report)
             # Last: whoever goes on from it finds everything up to it in place.
@@ -190,25 +199,15 @@ class Recorder:
             images_seen=self.images_seen,
             reason=reason,
             exit_status=exit_status,
+            summary=self._history.summary(),
         )
 
     def _end_epoch(self, tick: Tick) -> Mapping[str, float] | None:
         seconds = time.monotonic() - self._epoch_clock
-        sums = dict(self._state.epoch_sums)
-        images = float(sums.pop(COUNTED, torch.tensor(0.0)))
-        if not images:
-            return None  # every step of it was skipped
-        means = {name: float(value) / images for name, value in sums.items()}
-        row: dict[str, Any] = {
-            "epoch": tick.epoch,
-            "images_seen": tick.images_seen,
-            **{name: round(value, 6) for name, value in means.items()},
-            "seconds": round(seconds, 3),
-            "images_per_second": round(self._epoch_images / max(seconds, 1e-9), 2),
-            **memory_facts(self._run.hardware.device),
-        }
-        self._rows.append(row)
-        self._publish_history(tick.epoch)
+        row = self._history.add(tick, seconds=seconds, images=self._epoch_images)
+        if row is None:
+            return None
+        self._publish_history()
         if tick.epoch % self._run.settings.sample_every == 0 or tick.epoch == self._run.plan.epochs:
             self._publish_samples(tick.epoch)
         reset_peak(self._run.hardware.device)
@@ -216,8 +215,21 @@ class Recorder:
         self._epoch_clock = time.monotonic()
         return row
 
-    def _publish_history(self, epoch: int) -> None:
-        rows = list(self._rows)
+    def _tell_memory(self) -> None:
+        """Say once, after the first step, what takes the memory; settings.json keeps it."""
+        if self._memory is None:
+            return
+        found = self._memory.after_step(self._state)
+        self._memory = None
+        log.info("memory", extra=found)
+        self._run.facts["memory"] = found
+        facts = dict(self._run.facts)
+        self._publisher.submit(
+            run_tree.SETTINGS, lambda: run_tree.write_json(self._store, run_tree.SETTINGS, facts)
+        )
+
+    def _publish_history(self) -> None:
+        rows = list(self._history.rows)
         status = self._status("running")
         put = self._store.put
         self._publisher.submit(
@@ -225,10 +237,18 @@ class Recorder:
         )
         self._publisher.submit(
             run_tree.LOSSES_PLOT,
-            lambda: put(run_tree.LOSSES_PLOT, render_losses(rows, self._run.plan.epochs)),
+            lambda: put(run_tree.LOSSES_PLOT, self._plot(rows)),
         )
         self._publisher.submit(
             run_tree.STATUS, lambda: run_tree.write_json(self._store, run_tree.STATUS, status)
+        )
+
+    def _plot(self, rows: Sequence[Mapping[str, Any]]) -> bytes:
+        return render_losses(
+            rows,
+            self._run.plan.epochs,
+            is_relativistic=is_r3(self._run.settings),
+            is_scored=self._history.is_scored,
         )
 
     def _publish_samples(self, epoch: int) -> None:
@@ -236,45 +256,5 @@ class Recorder:
         self._publisher.submit(key, lambda: self._store.put(key, render_grid(images, GRID_COLUMNS)))
 
     def sample(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Draw the fixed latents: (GRID_IMAGES, 1, H, W), as anyone with the weights would.
-
-        In fp32 and with BatchNorm's running statistics, so that the published generator gives the
-        same pictures to one grey level.
-        """
-        self._settle()
-        G = self._state.sampler
-        was_training = G.training
-        G.eval()
-        with torch.no_grad():
-            parts = [
-                to_grey(G(z.to(self._run.hardware.device))).cpu()
-                for z in self._z.split(self._state.micro_batch)
-            ]
-        G.train(was_training)
-        return torch.cat(parts).numpy()
-
-    def _settle(self) -> None:
-        """Give G's average BatchNorm statistics of its own; training copies G's over them again."""
-        if self._state.G_ema is not None:
-            device, size = self._run.hardware.device, self._run.settings.batch_size
-            latents = fixed_latents(_SETTLING * size, self._z.shape[1], self._run.settings.seed)
-            settle_batchnorm(self._state.G_ema, (z.to(device) for z in latents.split(size)))
-
-    def _publish_generator(
-        self, weights: Mapping[str, torch.Tensor], images_seen: int, epoch: int
-    ) -> None:
-        tensors = {name: value.contiguous() for name, value in weights.items()}
-        data = safetensors.torch.save(tensors)
-        config = {
-            "model": self._run.settings.model,
-            "latent_dim": self._run.settings.latent_dim,
-            "image_height": self._run.settings.image_height,
-            "image_width": self._run.settings.image_width,
-            "output_range": [-1, 1],  # r3's may lie a little outside: clamp it
-            "images_seen": images_seen,
-            "epoch": epoch,
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "size_bytes": len(data),
-        }
-        self._store.put(run_tree.GENERATOR, data)
-        run_tree.write_json(self._store, run_tree.GENERATOR_CONFIG, config)
+        """Draw the fixed latents: (GRID_IMAGES, 1, H, W), as anyone with the weights would."""
+        return self._drawing.draw(self._z).numpy()

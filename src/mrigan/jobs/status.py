@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from mrigan.artifacts import run_tree
@@ -25,8 +26,20 @@ def status_facts(
     images_seen: int = 0,
     reason: str = "",
     exit_status: int | None = None,
+    summary: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of status.json; ``state`` is running, interrupted, completed or failed."""
+    """The content of status.json.
+
+    Args:
+        state: running, interrupted, completed or failed.
+        started: When this start began; ISO 8601.
+        epoch: Epochs finished.
+        epochs: Of the whole run.
+        images_seen: Progress.
+        reason: For the state, where there is one to give.
+        exit_status: Of the process, once it is known.
+        summary: How training went so far, by ``watch.summary``.
+    """
     return {
         "state": state,
         "reason": reason,
@@ -34,6 +47,7 @@ def status_facts(
         "epoch": epoch,
         "epochs": epochs,
         "images_seen": images_seen,
+        "summary": dict(summary or {}),
         "started": started,
         "updated": now(),
     }
@@ -55,6 +69,7 @@ def record_end(store: Store, state: str, *, reason: str, exit_status: int | None
             started=before.get("started", now()),
             reason=reason,
             exit_status=exit_status,
+            summary=before.get("summary"),
             **kept,
         )
         run_tree.write_json(store, run_tree.STATUS, facts)

@@ -5,13 +5,13 @@ AVX512-BF16 alone is slower than fp32 here (docs/decisions.md).
 """
 
 import ctypes
-import resource
 import sys
 from typing import NamedTuple
 
 import torch
 
 from mrigan.errors import SettingsError
+from mrigan.runtime.host_memory import peak_resident_bytes
 
 _MIB = 2**20
 
@@ -133,9 +133,7 @@ def memory_facts(device: torch.device) -> dict[str, float]:
             "peak_reserved_mib": round(reserved / _MIB, 1),
             "fragmentation": round(1 - allocated / reserved, 4) if reserved else 0.0,
         }
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return {"peak_rss_mib": round(peak * unit / _MIB, 1)}
+    return {"peak_rss_mib": round(peak_resident_bytes() / _MIB, 1)}
 
 
 def free_bytes(device: torch.device) -> int:

@@ -1,7 +1,12 @@
-"""What the C library does with memory that was freed: glibc's own guess is wrong for pictures."""
+"""The process's size, and what the C library does with memory that was freed.
+
+glibc's own guess at that is wrong for pictures.
+"""
 
 import ctypes
+import resource
 import sys
+from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h
 # Four times a grey slice of 512x512: those would be paged in anew each time otherwise.
@@ -21,3 +26,17 @@ def return_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_MMAP_THRESHOLD, _LARGE_BYTES) and mallopt(_TRIM_THRESHOLD, _LARGE_BYTES))
+
+
+def resident_bytes() -> int:
+    """What the process has in memory now; its peak where the kernel does not tell (macOS)."""
+    statm = Path("/proc/self/statm")
+    if not statm.exists():
+        return peak_resident_bytes()
+    return int(statm.read_text().split()[1]) * resource.getpagesize()
+
+
+def peak_resident_bytes() -> int:
+    """The most it has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB elsewhere

@@ -6,6 +6,8 @@ loss leaves the level of logits free, so here it is the sign of D(real) − D(fa
 
 from typing import NamedTuple
 
+MOST = 0.8
+
 
 class AdaptiveP(NamedTuple):
     """The probability and what has been counted since it last moved; all of it is to be saved."""
@@ -21,7 +23,7 @@ class AdaptiveP(NamedTuple):
         *,
         target: float,
         speed_images: float,
-        most: float = 0.8,
+        most: float = MOST,
         every_images: int = 256,
     ) -> "AdaptiveP":
         """Count one D step and move p if enough was counted.

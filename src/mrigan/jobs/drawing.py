@@ -1,0 +1,56 @@
+"""Draws from the network that people see, and leaves all of training as it found it."""
+
+import torch
+from torch import Tensor
+
+from mrigan.data.slices import to_grey
+from mrigan.jobs.model import known
+from mrigan.jobs.prepare import Prepared
+from mrigan.training.ema import settle_batchnorm
+from mrigan.training.loop import fixed_latents
+from mrigan.training.state import TrainingState
+
+_SETTLING = 16  # batches from which BatchNorm's statistics are estimated anew
+
+
+class Drawing:
+    """Samples of ``state`` between two steps.
+
+    In fp32 and with BatchNorm's running statistics, so that the published generator gives the
+    same pictures to one grey level.
+    """
+
+    def __init__(self, prepared: Prepared, state: TrainingState) -> None:
+        settings = prepared.settings
+        self._state = state
+        self._device = prepared.hardware.device
+        self._batch_size = settings.batch_size
+        self._latent_dim = known(settings.latent_dim)
+        self._seed = settings.seed
+        self._settled_images: int | None = None
+
+    def draw(self, z: Tensor) -> Tensor:
+        """Slices (n, 1, H, W) uint8 on the CPU, from latents (n, latent_dim)."""
+        self._settle()
+        G = self._state.sampler
+        was_training = G.training
+        G.eval()
+        with torch.no_grad():
+            parts = [
+                to_grey(G(part.to(self._device))).cpu() for part in z.split(self._state.micro_batch)
+            ]
+        G.train(was_training)
+        return torch.cat(parts)
+
+    def forget(self) -> None:
+        """The state has been put back to where it was before."""
+        self._settled_images = None
+
+    def _settle(self) -> None:
+        """Give G's average BatchNorm statistics of its own; training copies G's over them again."""
+        if self._state.G_ema is None or self._settled_images == self._state.images_seen:
+            return
+        count = _SETTLING * self._batch_size
+        latents = fixed_latents(count, self._latent_dim, self._seed).split(self._batch_size)
+        settle_batchnorm(self._state.G_ema, (z.to(self._device) for z in latents))
+        self._settled_images = self._state.images_seen

@@ -1,0 +1,142 @@
+"""Scores fakes against real slices, now and then, at a small share of the training time.
+
+When is a function of the images seen, so that a continued run is scored where an uninterrupted one
+would have been; only where scores turn out to be slow beside training do they become rarer.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mrigan.data.pack import Pack
+from mrigan.data.sampler import stream_seed
+from mrigan.evaluation.coverage import NEIGHBOURS, coverage
+from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
+from mrigan.evaluation.variety import duplicate_share, spread_ratio
+from mrigan.jobs.model import known
+from mrigan.jobs.prepare import Prepared
+from mrigan.training.step import draw_latents
+
+log = logging.getLogger(__name__)
+
+Row = Mapping[str, Any]
+
+_MOST_IMAGES = 256
+_FEWEST_IMAGES = 2
+# Images trained on for each image scored: a score takes as long as training on a tenth of that.
+_IMAGES_BETWEEN = 16
+_MOST_SHARE = 0.02
+_SETTLED_SECONDS = 60.0  # before that a share says little
+
+
+class Reference(NamedTuple):
+    """Two equal sets of reals, each (n, 1, H, W) uint8."""
+
+    real: Tensor  # what fakes are measured against
+    other: Tensor  # whose distance to them is the floor
+    against: str  # the side ``real`` is from: holdout, or training where there is none
+
+
+def reference_of(pack: Pack, seed: int) -> Reference | None:
+    """Choose the reals, the same for the whole run; None where there are too few."""
+    training = _shuffled(pack.training, seed, "training")
+    if len(pack.holdout):
+        real, other, against = _shuffled(pack.holdout, seed, "holdout"), training, "holdout"
+    else:
+        middle = len(training) // 2
+        real, other, against = training[:middle], training[middle:], "training"
+    count = min(len(real), len(other), _MOST_IMAGES)
+    if count < _FEWEST_IMAGES:
+        return None
+    sets = [torch.from_numpy(pack.images[rows[:count].numpy()]) for rows in (real, other)]
+    return Reference(sets[0], sets[1], against)
+
+
+class Scorer:
+    """Measures what a run draws, from the same latents each time."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        settings = prepared.settings
+        self._reference = reference_of(prepared.pack, settings.seed)
+        self._device = torch.device("cuda" if prepared.hardware.device.type == "cuda" else "cpu")
+        self._latent_dim, self._seed = known(settings.latent_dim), settings.seed
+        self._sample_every, self._epochs = settings.sample_every, prepared.plan.epochs
+        self._rarer = 1
+        self._floor: float | None = None
+        self._seconds, self._began = 0.0, time.monotonic()
+
+    @property
+    def is_able(self) -> bool:
+        """Whether there are reals to score against."""
+        return self._reference is not None
+
+    def is_due(self, epoch: int, images_seen: int, rows: Sequence[Row]) -> bool:
+        """Whether the epoch that has just ended is to be scored, after those of ``rows``."""
+        if self._reference is None or (epoch % self._sample_every and epoch != self._epochs):
+            return False
+        last = next((row["images_seen"] for row in reversed(rows) if "swd" in row), None)
+        between = _IMAGES_BETWEEN * self._rarer * len(self._reference.real)
+        return last is None or epoch == self._epochs or images_seen - last >= between
+
+    def score(self, draw: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Measure what ``draw`` makes of latents (n, latent_dim): (n, 1, H, W) uint8.
+
+        Returns:
+            ``swd`` beside its floor, the sliced-Wasserstein distance averaged over the levels;
+            ``coverage`` where there are reals enough; ``spread`` and ``duplicates``.
+        """
+        assert self._reference is not None
+        began = time.monotonic()
+        real, other = (each.to(self._device) for each in self._reference[:2])
+        z = draw_latents(len(real), self._latent_dim, stream_seed(self._seed, "scores"))
+        fake = draw(z).to(self._device)
+        if self._floor is None:
+            self._floor = _distance(real, other)
+        row: dict[str, Any] = {
+            "swd": round(_distance(real, fake), 6),
+            "swd_floor": round(self._floor, 6),
+            "swd_against": self._reference.against,
+        }
+        if len(real) > NEIGHBOURS:
+            row["coverage"] = round(coverage(real, fake).coverage, 4)
+        row |= {
+            "spread": round(spread_ratio(real, fake), 4),
+            "duplicates": round(duplicate_share(real, fake), 4),
+        }
+        seconds = time.monotonic() - began
+        self._note(seconds)
+        return {**row, "score_seconds": round(seconds, 3)}
+
+    def _note(self, seconds: float) -> None:
+        """Become rarer where scoring takes more than its share of the time."""
+        self._seconds += seconds
+        trained = time.monotonic() - self._began
+        share = self._seconds / max(trained, 1e-9)
+        if trained < _SETTLED_SECONDS or share <= _MOST_SHARE:
+            return
+        self._rarer *= 2
+        assert self._reference is not None
+        every = _IMAGES_BETWEEN * self._rarer * len(self._reference.real)
+        log.info("scores_rarer", extra={"share": round(share, 4), "every_images": every})
+
+
+def score_share(rows: Sequence[Row]) -> float:
+    """The share of a run's time that its scores took, 0 to 1."""
+    scoring = sum(row.get("score_seconds", 0.0) for row in rows)
+    return float(scoring / max(scoring + sum(row["seconds"] for row in rows), 1e-9))
+
+
+def _shuffled(rows: NDArray[np.int64], seed: int, side: str) -> Tensor:
+    generator = torch.Generator().manual_seed(stream_seed(seed, "reference", side))
+    return torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
+
+
+def _distance(real: Tensor, fake: Tensor) -> float:
+    levels = sliced_wasserstein(real, fake)
+    return sum(levels) / len(levels)
