@@ -133,6 +133,7 @@ def page(epochs_done):
         images_seen=4321,
         real_grid=REAL,
         grid=DRAWN,
+        losses=render_losses(rows_of(epochs_done), 7),
     ).decode()
 
 
@@ -168,3 +169,78 @@ def test_the_report_tells_the_last_epoch_and_the_limits():
     assert "<b>2 of 7</b>" in text
     assert "1,300 slices" in text
     assert "not for diagnosis" in text
+
+
+def r3_rows_of(count, *, scored=True):
+    rng = np.random.default_rng(4)
+    rows = []
+    for number in range(1, count + 1):
+        row = {"epoch": number, "d_loss": 0.6, "g_loss": 0.9, "real_score": 0.6, "augment_p": 0.3}
+        if scored and number % 2:
+            row |= {"swd": float(rng.uniform(0.1, 0.9)), "swd_floor": 0.05}
+        rows.append(row)
+    return rows
+
+
+RED = (0xC0, 0x39, 0x2B)
+
+
+def test_the_distance_is_a_third_panel_from_the_first_plot_on():
+    two = opened(render_losses(rows_of(3), 9))
+    for rows in ([], r3_rows_of(1), r3_rows_of(9)):
+        three = opened(render_losses(rows, 9, is_relativistic=True, is_scored=True))
+        assert three.shape[1] == two.shape[1]
+        assert three.shape[0] > 1.3 * two.shape[0]
+
+
+def test_the_axes_of_a_scored_plot_stay_too():
+    first, last = (
+        opened(render_losses(r3_rows_of(count), 50, is_relativistic=True, is_scored=True))
+        for count in (1, 50)
+    )
+    across, down = spines(first)
+    assert len(across) >= 3
+    assert spines(last) == (across, down)
+    assert np.array_equal(first[:, : min(down) - 1], last[:, : min(down) - 1])
+
+
+@pytest.mark.parametrize(("is_relativistic", "chance"), [(True, np.log(2)), (False, 2 * np.log(2))])
+def test_chance_is_marked_where_each_family_has_it(is_relativistic, chance):
+    def plot(d_loss):
+        rows = [row | {"d_loss": d_loss} for row in rows_of(9)]
+        return opened(render_losses(rows, 9, is_relativistic=is_relativistic))
+
+    # The title is black and the legend is the first red: D's line is the second.
+    red = np.flatnonzero(
+        (np.abs(plot(chance)[..., :3].astype(int) - RED) < 25).all(axis=-1).sum(axis=1) > 300
+    )
+    line, elsewhere = int(np.median(red)), plot(2.9)
+    _, (left, *_) = spines(elsewhere)
+    # Left of the first epoch there is nothing but the grid, faint, and the mark.
+    beside = elsewhere[line - 3 : line + 4, left + 5 : left + 60, :3]
+    assert (beside < 215).any()
+
+
+def test_the_report_tells_warnings_the_best_and_what_is_held_out():
+    assert "Warnings" not in page(2)
+    scored = rows_of(2)
+    scored[-1] |= {"swd": 0.25, "swd_floor": 0.05, "swd_against": "holdout", "coverage": 0.5}
+    data = FACTS["data"] | {"training": 1200, "holdout": 100}
+    text = render_report(
+        rows=scored,
+        facts=FACTS | {"data": data},
+        epochs=7,
+        images_seen=1,
+        real_grid=REAL,
+        grid=DRAWN,
+        losses=DRAWN,
+        events=[{"event": "collapse", "first_epoch": 3, "last_epoch": 5}],
+        best={"epoch": 1, "images_seen": 13, "swd": 0.125},
+    ).decode()
+    assert "<h2>Warnings</h2>" in text
+    assert "<th>epochs 3 to 5</th><td>The generator draws too much of the same<" in text
+    assert "<b>0.250</b><span>distance (reals: 0.050)<" in text
+    assert "<b>0.125</b><span>best distance, epoch 1<" in text
+    assert "<b>50%</b>" in text
+    assert "held-out slices" in text
+    assert "1,200 slices are trained on, 100 held out" in text

@@ -26,6 +26,8 @@ TREE = [
     "checkpoints/000000039.pt",
     "data/manifest.jsonl",
     "metrics.jsonl",
+    "model/best.json",
+    "model/best.safetensors",
     "model/config.json",
     "model/generator.safetensors",
     "plots/losses.png",
@@ -73,6 +75,10 @@ def test_a_run_leaves_the_tree_that_the_design_draws(finished, content):
 def test_the_status_says_that_it_is_complete(finished):
     status = get_json(finished.uri, "status.json")
     assert status.pop("started") <= status.pop("updated")
+    summary = status.pop("summary")
+    assert summary["swd_against"] == "training"  # dcgan holds nothing out, unless told to
+    assert summary["best"]["epoch"] in (1, 3)
+    assert summary["events"] == []
     assert status == {
         "state": "completed",
         "reason": "",

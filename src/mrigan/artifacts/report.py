@@ -42,7 +42,7 @@ def render_report(
     page = _PAGES.get_template("report.html.j2").render(
         title=f"{settings['model']} on {facts['data']['slices']:,} slices",
         summary=f"{settings['input_uri']}, {settings['image_height']}×{settings['image_width']}, "
-        f"seed {settings['seed']}",
+        f"seed {settings['seed']}{_held_out(facts['data'])}",
         tiles=[*_tiles(last, epochs), *_score_tiles(rows, best or {})],
         events=[(_EVENTS.get(each["event"], each["event"]), _epochs(each)) for each in events],
         against=next((row["swd_against"] for row in reversed(rows) if "swd" in row), ""),
@@ -73,6 +73,11 @@ _EVENTS = {
 def _epochs(event: Mapping[str, Any]) -> str:
     first, last = event["first_epoch"], event["last_epoch"]
     return f"epoch {first:,}" if first == last else f"epochs {first:,} to {last:,}"
+
+
+def _held_out(data: Mapping[str, Any]) -> str:
+    held = data.get("holdout", 0)
+    return f"; {data['training']:,} slices are trained on, {held:,} held out" if held else ""
 
 
 def _score_tiles(

@@ -1,0 +1,202 @@
+"""Warnings from a run's rows: what sets them off, what does not, and a generator that collapsed."""
+
+import numpy as np
+import pytest
+import torch
+
+from mrigan.data.phantom import draw
+from mrigan.evaluation.coverage import coverage
+from mrigan.evaluation.variety import duplicate_share, spread_ratio
+from mrigan.jobs.watch import (
+    COLLAPSE,
+    D_OVERPOWERS,
+    REMEDIES,
+    SPIKE,
+    Course,
+    events_of,
+    spans,
+    summary,
+)
+from mrigan.models.dcgan import Generator
+
+SIZE = (35, 41)
+COUNT = 60
+COURSE = Course(epoch_steps=20, total_images=100_000)
+
+
+def r3_rows(count, images=1000, **changed):
+    """Rows of a run in good order."""
+    row = {"d_loss": 0.6, "real_sign": 0.5, "augment_p": 0.8, "r1": 0.1, "r2": 0.2}
+    return [
+        row | {"epoch": number, "images_seen": number * images} | changed
+        for number in range(1, count + 1)
+    ]
+
+
+def scored(rows, **changed):
+    score = {"swd": 0.3, "swd_floor": 0.05, "spread": 0.95, "duplicates": 0.0, "coverage": 0.8}
+    return [row | score | changed for row in rows]
+
+
+def continued(rows, **changed):
+    """``rows`` and one more like the last, changed."""
+    last = rows[-1]
+    step = {"epoch": last["epoch"] + 1, "images_seen": last["images_seen"] + 1000}
+    return [*rows, last | step | changed]
+
+
+def test_a_run_in_good_order_has_no_events():
+    assert events_of([], COURSE) == {}
+    for count in (1, 2, 60):
+        assert events_of(scored(r3_rows(count)), COURSE) == {}
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_event"),
+    [
+        (r3_rows(10, real_sign=0.9), True),
+        (r3_rows(9, real_sign=0.9), False),  # 9,000 images are too few to tell
+        (r3_rows(10, real_sign=0.84), False),
+        (r3_rows(10, real_sign=0.9, augment_p=0.79), False),  # augmentation may still help
+        (r3_rows(10, real_sign=0.5) + r3_rows(21, real_sign=0.9)[10:], True),
+        (r3_rows(21, real_sign=0.9)[:11] + r3_rows(21)[11:], False),
+    ],
+)
+def test_d_overpowers_when_it_knows_its_reals_and_augmentation_is_at_its_cap(rows, is_event):
+    assert (D_OVERPOWERS in events_of(rows, COURSE)) is is_event
+
+
+def test_without_adaptive_augmentation_the_sign_alone_tells():
+    rows = r3_rows(10, real_sign=0.9, augment_p=0.0)
+    assert D_OVERPOWERS in events_of(rows, COURSE._replace(augment_cap=0.0))
+
+
+@pytest.mark.parametrize(("epochs", "is_event"), [(10, True), (9, False)])
+def test_dcgan_s_d_overpowers_after_two_hundred_steps_of_no_loss(epochs, is_event):
+    rows = [{"epoch": n, "images_seen": n, "d_loss": 0.04 if n > 3 else 0.5} for n in range(1, 14)]
+    assert (D_OVERPOWERS in events_of(rows[: 3 + epochs], COURSE)) is is_event
+
+
+@pytest.mark.parametrize(
+    "lost", [{"spread": 0.59}, {"duplicates": 0.06}, {"coverage": 0.39}], ids=str
+)
+def test_variety_lost_in_two_scores_is_a_collapse_until_it_is_back(lost):
+    rows = scored(r3_rows(5))
+    once = continued(rows, **lost)
+    assert events_of(once, COURSE) == {}
+    twice = continued(once)
+    assert events_of(twice, COURSE).keys() == {COLLAPSE}
+    unscored = [*twice, r3_rows(8)[-1]]
+    assert events_of(unscored, COURSE).keys() == {COLLAPSE}
+    assert events_of(continued(twice, **scored(r3_rows(1), epoch=9)[0]), COURSE) == {}
+
+
+def test_the_blobs_that_every_run_begins_with_are_no_collapse():
+    blobs = {"spread": 0.1, "duplicates": 1.0, "coverage": 0.0}
+    assert events_of(scored(r3_rows(40), **blobs), COURSE) == {}
+    assert events_of(scored(r3_rows(50), **blobs), COURSE).keys() == {COLLAPSE}
+
+
+def test_scores_of_sets_too_small_for_coverage_are_judged_by_the_rest():
+    rows = [
+        {name: value for name, value in row.items() if name != "coverage"}
+        for row in scored(r3_rows(60), spread=0.5)
+    ]
+    assert events_of(rows, COURSE).keys() == {COLLAPSE}
+
+
+@pytest.mark.parametrize(
+    ("before", "r1", "is_event"),
+    [(20, 3.0, True), (20, 2.7, False), (10, 30.0, True), (4, 30.0, False)],
+)
+def test_a_penalty_of_ten_times_its_median_is_a_spike(before, r1, is_event):
+    rows = continued(r3_rows(before), r1=r1)
+    course = COURSE._replace(total_images=40_000)
+    assert (SPIKE in events_of(rows, course)) is is_event
+    if is_event:
+        assert SPIKE not in events_of(continued(rows, r1=0.1), course)
+
+
+def test_a_penalty_that_rises_as_training_begins_is_no_spike():
+    rows = [row | {"r1": 4.0 ** row["epoch"]} for row in r3_rows(9)]
+    assert events_of(rows, COURSE) == {}
+
+
+def test_events_are_told_from_their_first_epoch_to_their_last():
+    events = {2: ["a"], 3: ["a", "b"], 4: ["b"], 6: ["a"]}
+    rows = [{"epoch": n, **({"events": events[n]} if n in events else {})} for n in range(1, 8)]
+    assert spans(rows) == [("a", 2, 3), ("b", 3, 4), ("a", 6, 6)]
+
+
+def test_the_summary_is_the_last_score_the_best_and_the_events():
+    rows = [*scored(r3_rows(2), swd_against="holdout"), r3_rows(3)[-1]]
+    assert summary(rows, {"swd": 0.2}) == {
+        "swd": 0.3,
+        "swd_floor": 0.05,
+        "swd_against": "holdout",
+        "coverage": 0.8,
+        "best": {"swd": 0.2},
+        "events": [],
+    }
+
+
+def test_every_event_has_a_remedy():
+    assert REMEDIES.keys() == {COLLAPSE, D_OVERPOWERS, SPIKE}
+
+
+@pytest.fixture(scope="module")
+def slices():
+    return torch.from_numpy(np.stack([draw(i, *SIZE) for i in range(2 * COUNT)]))[:, None]
+
+
+def row_of(real, fake, number):
+    (row,) = r3_rows(1)
+    return row | {
+        "epoch": number,
+        "images_seen": number * 1000,
+        "swd": 0.0,
+        "spread": spread_ratio(real, fake),
+        "duplicates": duplicate_share(real, fake),
+        "coverage": coverage(real, fake).coverage,
+    }
+
+
+def test_fresh_slices_have_the_reals_variety(slices):
+    real, fresh = slices[:COUNT], slices[COUNT:]
+    assert spread_ratio(real, fresh) == pytest.approx(1, abs=0.1)
+    assert duplicate_share(real, fresh) == 0
+
+
+def test_a_set_has_its_own_spread_and_one_slice_has_none(slices):
+    assert spread_ratio(slices, slices) == pytest.approx(1)
+    assert spread_ratio(slices, slices[:1].repeat(5, 1, 1, 1)) == 0
+    assert spread_ratio(slices, slices // 2) == pytest.approx(0.5, abs=0.02)
+
+
+def test_near_copies_count_as_duplicates_however_the_grain_differs(slices):
+    real, fresh = slices[:COUNT], slices[COUNT:]
+    noise = torch.randint(0, 3, fresh.shape, generator=torch.Generator().manual_seed(0))
+    copied = torch.cat([fresh[:50], (fresh[:10] + noise[:10]).clamp(0, 255).to(torch.uint8)])
+    assert duplicate_share(real, copied) == pytest.approx(20 / 60)
+
+
+def test_modes_that_are_lost_are_a_collapse(slices):
+    real, fresh = slices[:COUNT], slices[COUNT:]
+    well = [row_of(real, fresh, number) for number in range(1, 4)]
+    assert events_of(well, COURSE) == {}
+    lost = fresh[:4].repeat(COUNT // 4, 1, 1, 1)
+    rows = [*well, *(row_of(real, lost, number) for number in (4, 5))]
+    assert events_of(rows, COURSE).keys() == {COLLAPSE}
+
+
+def test_a_generator_that_has_forgotten_its_latents_is_a_collapse(slices):
+    real, fresh = slices[:COUNT], slices[COUNT:]
+    torch.manual_seed(0)
+    G = Generator(8, *SIZE).eval()
+    first = next(G.parameters())
+    assert first.shape[1] == 8  # z enters here
+    with torch.no_grad():
+        first.mul_(1e-4)
+        fake = ((G(torch.randn(COUNT, 8)) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+    rows = [row_of(real, fresh, 1), *(row_of(real, fake, number) for number in (2, 3))]
+    assert COLLAPSE in events_of(rows, COURSE)
