@@ -1,4 +1,4 @@
-"""Steps that are not finite: skipped, then gone back on with lower rates, then the end of the run."""
+"""Steps that are not finite: skipped, then gone back on with lower rates, then the run's end."""
 
 import math
 from copy import deepcopy

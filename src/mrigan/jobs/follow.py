@@ -10,13 +10,13 @@ from enum import Enum
 
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import Pack, PullInterrupted
+from mrigan.jobs.initial import begin
 from mrigan.jobs.model import family_of, fresh_state, known
 from mrigan.jobs.prepare import plan_of, pull
 from mrigan.runtime.device import Hardware, free_bytes, keep_freed_memory
 from mrigan.runtime.ranks import Ranks
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
-from mrigan.training.checkpoint import decode, restore
 from mrigan.training.loop import Tick
 from mrigan.training.loop import train as training_loop
 from mrigan.training.state import TrainingState
@@ -55,8 +55,7 @@ def follow(settings: Settings, hardware: Hardware, ranks: Ranks, stop: StopReque
     ranks.from_main(_nothing)  # the output is claimed
     keep_freed_memory(hardware.device)
     state = fresh_state(settings, hardware, ranks)
-    if data := ranks.from_main(_nothing):
-        restore(state, decode(data))
+    begin(state, settings, ranks)
     for _ in open_training(settings, hardware, pack, state, ranks):
         if ranks.check(None, stop=bool(stop)):
             break

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from mrigan.models import dcgan, r3
 from mrigan.models.augment import Policy
+from mrigan.models.r3_layers import pyramid
 from mrigan.models.sync_batchnorm import synchronise
 from mrigan.runtime.device import Hardware
 from mrigan.runtime.ranks import ALONE, Ranks
@@ -73,10 +74,18 @@ def fresh_state(settings: Settings, hardware: Hardware, ranks: Ranks = ALONE) ->
         device=hardware.device,
         preset=r3.PRESETS.get(settings.model),
         with_average=settings.ema_images != 0,
+        freeze_d=settings.freeze_d or 0,
     )
     if settings.sync_batchnorm and ranks.world.size > 1:
         synchronise(state.G, ranks)
     return state
+
+
+def d_resolutions(settings: Settings) -> int:
+    """How many of D's resolutions FREEZE_D may name."""
+    if is_r3(settings):
+        return len(pyramid(settings.image_height, settings.image_width))
+    return len(dcgan.D_WIDTHS)
 
 
 def family_of(settings: Settings, plan: Plan) -> Family:

@@ -9,13 +9,14 @@ import logging
 from typing import Any
 
 from mrigan.artifacts import run_tree
-from mrigan.artifacts.checkpoints import SavedCheckpoint
+from mrigan.artifacts.checkpoints import SavedCheckpoint, list_checkpoints
 from mrigan.artifacts.publisher import Publisher
 from mrigan.data.pack import PullInterrupted
 from mrigan.data.sampler import epoch_order
 from mrigan.errors import DivergedError, MriganError, StorageError
 from mrigan.jobs.display import Display, open_display
 from mrigan.jobs.follow import COMPLETE, Outcome, follow, open_training
+from mrigan.jobs.initial import Initial, begin, find_initial
 from mrigan.jobs.model import fresh_state, is_r3, known, with_defaults
 from mrigan.jobs.output import open_output
 from mrigan.jobs.prepare import Prepared, prepare
@@ -28,7 +29,6 @@ from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
 from mrigan.settings.ranks import rank_place
 from mrigan.storage.store import Store
-from mrigan.training.checkpoint import decode, restore
 from mrigan.training.loop import Tick
 from mrigan.training.plan import check_shares
 
@@ -60,11 +60,16 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
 def _lead(settings: Settings, hardware: Hardware, ranks: Ranks, stop: StopRequest) -> Outcome:
     """Run the job as rank 0, which alone reads and writes the output."""
     found: list[tuple[Store, Previous | None]] = []
+    initial: list[Initial] = []
 
     def open_run() -> bytes:
         store = open_output(settings)
         found.append((store, find_previous(store, settings)))
-        return COMPLETE if _is_complete(*found[0], settings) else b""
+        if _is_complete(*found[0], settings):
+            return COMPLETE
+        if settings.init_from and not list_checkpoints(store):  # now: the pull may take long
+            initial.append(find_initial(settings))
+        return b""
 
     if ranks.from_main(open_run) == COMPLETE:
         return Outcome.COMPLETED
@@ -80,7 +85,10 @@ def _lead(settings: Settings, hardware: Hardware, ranks: Ranks, stop: StopReques
                 on_progress=display.pulling,
                 should_stop=lambda: bool(stop),
             )
-            return _run(prepared, ranks, stop, display)
+            if facts := initial[0].facts if initial else _initial_before(previous):
+                prepared.facts["initial"] = facts
+                run_tree.write_json(store, run_tree.SETTINGS, prepared.facts)
+            return _run(prepared, initial, ranks, stop, display)
     except PullInterrupted:
         stop.note_elsewhere()
         record_end(store, "interrupted", reason=stop.signal_name)
@@ -100,7 +108,17 @@ def _is_complete(store: Store, previous: Previous | None, settings: Settings) ->
     return True
 
 
-def _run(prepared: Prepared, ranks: Ranks, stop: StopRequest, display: Display) -> Outcome:
+def _initial_before(previous: Previous | None) -> dict[str, Any] | None:
+    return previous.facts.get("initial") if previous else None
+
+
+def _run(
+    prepared: Prepared,
+    initial: list[Initial],
+    ranks: Ranks,
+    stop: StopRequest,
+    display: Display,
+) -> Outcome:
     settings, plan, hardware = prepared.settings, prepared.plan, prepared.hardware
     keep_freed_memory(hardware.device)
     state = fresh_state(settings, hardware, ranks)
@@ -111,9 +129,12 @@ def _run(prepared: Prepared, ranks: Ranks, stop: StopRequest, display: Display) 
         saved, _ = resumed[0]
         return saved.data if saved else b""
 
-    data = ranks.from_main(find_checkpoint)
-    if data:
-        restore(state, decode(data))
+    def find_weights() -> bytes:
+        facts, data = initial.pop() if initial else find_initial(settings)
+        log.info("initialised", extra=facts)
+        return data
+
+    if begin(state, settings, ranks, find_checkpoint, find_weights):
         log.info("resumed", extra={"images_seen": state.images_seen, "uri": prepared.store.uri})
     ticks = open_training(settings, hardware, prepared.pack, state, ranks)
     publisher = Publisher(should_stop=lambda: bool(stop))

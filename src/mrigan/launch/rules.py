@@ -71,6 +71,8 @@ def _places(settings: Settings, launch: LaunchSettings) -> Iterator[str]:
         yield "--output-uri: needed: s3://bucket/prefix, where the run is written and resumed"
     else:
         yield from _s3("--output-uri", settings.output_uri, "mrigan fetch afterwards")
+    if settings.init_from:
+        yield from _s3("--init-from", settings.init_from, "mrigan phantom s3://… --from DIR")
     copy, output = launch.checkpoint_uri, settings.output_uri.rstrip("/")
     if copy:
         yield from _s3("--checkpoint-uri", copy, "s3://bucket/prefix")

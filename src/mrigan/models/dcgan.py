@@ -67,6 +67,10 @@ class Discriminator(nn.Module):
         self.to_logit = nn.Linear(channels * height * width, 1)
         _initialise(self)
 
+    def stages_from_image(self) -> list[nn.Module]:
+        """What an image passes through, resolution by resolution; the logit is not among it."""
+        return [self.blocks[first : first + 3] for first in range(0, len(self.blocks), 3)]
+
     def forward(self, images: Tensor) -> Tensor:
         """Score each image by itself."""
         x = self.blocks(images.contiguous(memory_format=torch.channels_last))

@@ -100,6 +100,11 @@ class Discriminator(nn.Module):
         self.to_logit = nn.Linear(widths[0], 1, bias=False)
         nn.init.normal_(self.to_logit.weight, 0.0, 1 / math.sqrt(widths[0]))
 
+    def stages_from_image(self) -> list[nn.Module]:
+        """What an image passes through, resolution by resolution; the logit is not among it."""
+        first, *others = self.stages
+        return [nn.ModuleList([self.from_grey, first]), *others]
+
     def forward(self, images: Tensor) -> Tensor:
         """Score each image by itself."""
         full, half = _dtypes(self.basis)

@@ -173,6 +173,17 @@ class Settings(BaseSettings):
         0, ge=0, lt=2**63, description="fixes initial weights, data order, latents and dropout"
     )
 
+    init_from: Annotated[Uri, AfterValidator(_writable_uri)] | None = Field(
+        None,
+        description="another run whose newest weights this one starts from, its `OUTPUT_URI`; "
+        "same `model`, size and `latent_dim`",
+    )
+    freeze_d: Count | None = Field(
+        None,
+        description="with `init_from`: how many of D's resolutions, from the image on, stay as "
+        "they are; default: none",
+    )
+
     sample_every: Count = Field(1, title="Artifacts", description="epochs between sample grids")
     checkpoint_every: Count = Field(10, description="epochs between checkpoints")
     checkpoint_minutes: float = Field(
@@ -222,6 +233,13 @@ class Settings(BaseSettings):
             raise ValueError("sse_kms_key_id is set, but sse is not aws:kms")
         if self.model == "dcgan" and self.micro_batch != "auto":
             raise ValueError("micro_batch is for r3; dcgan's BatchNorm sees batch_size images")
+        if self.freeze_d and not self.init_from:
+            raise ValueError("freeze_d is set, but not init_from: only learnt stages are worth it")
+        if self.init_from and _is_same(self.init_from, self.output_uri):
+            raise ValueError(
+                "init_from is output_uri itself: the same command again resumes a run; "
+                "choose another place for this one"
+            )
         if _is_inside(self.output_uri, self.input_uri):
             raise ValueError(
                 f"output_uri {self.output_uri} lies inside input_uri {self.input_uri}: the next "
@@ -279,6 +297,10 @@ def _is_inside(inner: str, outer: str) -> bool:
     if inner.startswith("s3://"):
         return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
     return _folder(inner).is_relative_to(_folder(outer))
+
+
+def _is_same(one: str, other: str) -> bool:
+    return _is_inside(one, other) and _is_inside(other, one)
 
 
 def _folder(uri: str) -> Path:

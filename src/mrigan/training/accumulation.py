@@ -6,6 +6,7 @@ stall it once a micro-batch.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -75,9 +76,8 @@ def accumulate_g(
         Sums over the window's images, scalars, by metric name.
     """
     G.zero_grad(set_to_none=True)
-    D.requires_grad_(requires_grad=False)  # spares the gradient of every D weight
     rows: list[Tensor] = []
-    try:
+    with resting(D):
         for z, _, seed, *_ in batches:
             torch.manual_seed(seed)
             with autocast:
@@ -85,9 +85,20 @@ def accumulate_g(
             g_sum = real_loss(fake_logits).sum()
             (g_sum / window_images).backward()
             rows.append(g_sum.detach()[None])
-    finally:
-        D.requires_grad_(requires_grad=True)
     return added(G_SUMS, rows, G)
+
+
+@contextmanager
+def resting(network: nn.Module) -> Iterator[None]:
+    """Spare the gradient of every weight that learns; those that are frozen stay so."""
+    learning = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in learning:
+        weight.requires_grad = False
+    try:
+        yield
+    finally:
+        for weight in learning:
+            weight.requires_grad = True
 
 
 def added(names: tuple[str, ...], rows: list[Tensor], network: nn.Module) -> Sums:

@@ -62,6 +62,17 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     state.attempt = saved["attempt"]
 
 
+def adopt(state: TrainingState, weights: dict[str, Any]) -> None:
+    """Give the networks of a fresh ``state`` the weights of another run's snapshot.
+
+    Optimizers and progress stay fresh. Where the other run kept no average, it starts as G.
+    """
+    state.G.load_state_dict(weights["G"])
+    state.D.load_state_dict(weights["D"])
+    if state.G_ema is not None:
+        state.G_ema.load_state_dict(weights["G_ema"] or weights["G"])
+
+
 def encode(saved: dict[str, Any]) -> bytes:
     """The bytes of a checkpoint file."""
     buffer = io.BytesIO()

@@ -16,7 +16,7 @@ from mrigan.models.relativistic import (
     penalised_d_loss,
     real_signs,
 )
-from mrigan.training.accumulation import MicroBatch, Sums, added
+from mrigan.training.accumulation import MicroBatch, Sums, added, resting
 
 # real_score: how sure D is that a real is more real than a fake; a half is chance.
 D_SUMS = ("d_loss", "real_score", "fake_score", "real_sign", "r1", "r2")
@@ -71,9 +71,8 @@ def accumulate_g(
     """Set G's gradients to those of its fakes passing for more real than reals; leave D's alone."""
     del gamma
     G.zero_grad(set_to_none=True)
-    D.requires_grad_(requires_grad=False)
     rows: list[Tensor] = []
-    try:
+    with resting(D):
         for z, real, _, real_warp, fake_warp in batches:
             assert real is not None
             with autocast:
@@ -81,6 +80,4 @@ def accumulate_g(
             loss = g_loss(*pairs).sum()
             (loss / window_images).backward()
             rows.append(loss.detach()[None])
-    finally:
-        D.requires_grad_(requires_grad=True)
     return added(G_SUMS, rows, G)

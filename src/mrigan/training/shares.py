@@ -62,10 +62,11 @@ def add_up(network: nn.Module, others: Iterable[Tensor], ranks: Ranks) -> None:
     """Sum the gradients of ``network``, and ``others``, over the ranks: one flat all-reduce."""
     if ranks.world.size == 1:
         return
-    for weight in network.parameters():
+    learning = [weight for weight in network.parameters() if weight.requires_grad]
+    for weight in learning:
         if weight.grad is None:  # a short window had nothing for this rank
             weight.grad = torch.zeros_like(weight)
-    tensors = [weight.grad for weight in network.parameters() if weight.grad is not None]
+    tensors = [weight.grad for weight in learning if weight.grad is not None]
     tensors += others
     flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
     ranks.add_up(flat)

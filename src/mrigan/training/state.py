@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.data.sampler import stream_seed
-from mrigan.models import r3
-from mrigan.models.dcgan import Discriminator, Generator
+from mrigan.models import dcgan, r3
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.ema import averaged_copy
 
@@ -58,6 +57,7 @@ def build_state(
     device: torch.device,
     preset: r3.Preset | None = None,
     with_average: bool = False,
+    freeze_d: int = 0,
 ) -> TrainingState:
     """Fresh networks whose first weights are a function of ``seed`` alone, on any device.
 
@@ -71,17 +71,19 @@ def build_state(
         device: Where they are to be.
         preset: Of ``r3``; None builds ``dcgan``.
         with_average: Whether to keep a G_ema.
+        freeze_d: How many of D's resolutions, from the image on, never learn.
     """
     torch.manual_seed(stream_seed(seed, "weights"))
     networks: tuple[nn.Module, nn.Module]
     if preset is None:
-        networks = (Generator(latent_dim, height, width), Discriminator(height, width))
+        networks = (dcgan.Generator(latent_dim, height, width), dcgan.Discriminator(height, width))
     else:
         networks = (
             r3.Generator(preset, latent_dim, height, width),
             r3.Discriminator(preset, height, width),
         )
     G, D = (net.to(device).to(memory_format=torch.channels_last) for net in networks)
+    _freeze(D, freeze_d)
     fused = device.type in {"cuda", "cpu"}
     return TrainingState(
         G=G,
@@ -91,3 +93,9 @@ def build_state(
         micro_batch=batch_size,
         G_ema=averaged_copy(G) if with_average else None,
     )
+
+
+def _freeze(D: nn.Module, count: int) -> None:
+    assert isinstance(D, dcgan.Discriminator | r3.Discriminator)
+    for stage in D.stages_from_image()[:count]:
+        stage.requires_grad_(requires_grad=False)

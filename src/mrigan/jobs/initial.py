@@ -1,0 +1,97 @@
+"""Where a run's weights come from: its own newest checkpoint, another run's, or its seed."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mrigan.artifacts.checkpoints import newest_checkpoint
+from mrigan.errors import SettingsError
+from mrigan.jobs.model import d_resolutions
+from mrigan.jobs.storage_options import storage_options
+from mrigan.runtime.ranks import Ranks
+from mrigan.settings.fields import Settings, differences
+from mrigan.storage.store import open_store
+from mrigan.training.checkpoint import adopt, decode, encode, restore
+from mrigan.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+_MUST_AGREE = ("model", "image_height", "image_width", "latent_dim")
+_WEIGHTS = ("G", "D", "G_ema")
+
+
+class Initial(NamedTuple):
+    """The weights of another run."""
+
+    facts: dict[str, Any]  # which checkpoint they are of; ``initial`` in settings.json
+    data: bytes  # an encoded snapshot's networks
+
+
+def find_initial(settings: Settings) -> Initial:
+    """Read the newest weights of the run at INIT_FROM.
+
+    Args:
+        settings: With defaults filled in, and INIT_FROM set.
+
+    Raises:
+        SettingsError: There are none, or they are of other networks, or FREEZE_D is too much.
+        StorageError: They can't be read.
+    """
+    if (settings.freeze_d or 0) > d_resolutions(settings):
+        raise SettingsError(
+            f"MRIGAN_FREEZE_D: {settings.freeze_d} of D's resolutions can't be frozen, at this "
+            f"size it has {d_resolutions(settings)}"
+        )
+    store = open_store(str(settings.init_from), storage_options(settings))
+    saved = newest_checkpoint(store)
+    if saved is None:
+        raise SettingsError(
+            f"MRIGAN_INIT_FROM: no whole checkpoint under {store.uri}; name the MRIGAN_OUTPUT_URI "
+            "of a run that has one"
+        )
+    ours, theirs = settings.model_dump(mode="json"), saved.facts.get("settings", {})
+    changed = differences(
+        *({name: each.get(name) for name in _MUST_AGREE} for each in (ours, theirs))
+    )
+    if changed:
+        raise SettingsError(
+            f"MRIGAN_INIT_FROM: {store.uri} has weights of other networks: {', '.join(changed)}; "
+            "use those, or another run"
+        )
+    facts = {"uri": store.uri, "images_seen": saved.images_seen, "sha256": saved.facts["sha256"]}
+    snapshot = decode(saved.data)
+    return Initial(facts, encode({name: snapshot[name] for name in _WEIGHTS}))
+
+
+def _nothing() -> bytes:
+    return b""
+
+
+def begin(
+    state: TrainingState,
+    settings: Settings,
+    ranks: Ranks,
+    find_checkpoint: Callable[[], bytes] = _nothing,
+    find_weights: Callable[[], bytes] = _nothing,
+) -> bool:
+    """Put a fresh ``state`` where its run is; every rank calls this, rank 0 with ways to find out.
+
+    Args:
+        state: Changed in place.
+        settings: With defaults filled in.
+        ranks: Of the run.
+        find_checkpoint: The run's own newest; nothing if it has none.
+        find_weights: Those of the run at INIT_FROM, for a run that begins.
+
+    Returns:
+        Whether the run goes on.
+    """
+    if data := ranks.from_main(find_checkpoint):
+        micro_batch = state.micro_batch
+        restore(state, decode(data))
+        if settings.micro_batch != "auto":  # else what was found to fit
+            state.micro_batch = micro_batch
+        return True
+    if settings.init_from:
+        adopt(state, decode(ranks.from_main(find_weights)))
+    return False

@@ -1,0 +1,141 @@
+"""A run that starts from another one's weights: which, what else is fresh, and what is refused."""
+
+import json
+
+import pytest
+
+from mrigan.artifacts.checkpoints import newest_checkpoint
+from mrigan.storage.store import open_store
+from mrigan.training.checkpoint import decode
+
+R3 = {
+    "model": "r3-tiny",
+    "image_height": 32,
+    "image_width": 35,
+    "input_uri": "phantom://5",
+    "batch_size": 5,
+    "accumulation_steps": 1,
+    "epochs": 1,
+}
+
+
+def settings_of(uri):
+    return json.loads(open_store(uri).get("settings.json"))
+
+
+def weights_of(uri):
+    return decode(newest_checkpoint(open_store(uri)).data)
+
+
+def same(one, other):
+    return all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def source(train, tmp_path_factory):
+    uri = str(tmp_path_factory.mktemp("source") / "run")
+    assert train(uri, **R3).status == 0
+    return uri
+
+
+def test_a_run_starts_from_the_weights_of_another_with_all_else_fresh(source, train, tmp_path):
+    """With learning rates that move nothing, what it saves is what it began with."""
+    uri = str(tmp_path / "run")
+    ended = train(uri, **R3, init_from=source, g_lr=1e-30, d_lr=1e-30, seed=7, gamma="paper")
+    assert ended.status == 0, ended.err
+    saved = newest_checkpoint(open_store(source))
+    sha256 = saved.facts["sha256"]
+    said = f"initialised uri={source} images_seen={saved.images_seen} sha256={sha256}"
+    assert said in ended.out
+    ours, theirs = weights_of(uri), weights_of(source)
+    assert same(ours["D"], theirs["D"])
+    assert same(ours["G"], theirs["G"])
+    assert same(ours["G_ema"], theirs["G"])  # its half-life starts at nothing
+    assert (ours["images_seen"], ours["attempt"]) == (saved.images_seen, 0)
+    assert {float(each["step"]) for each in ours["g_optim"]["state"].values()} == {1.0}
+
+    named = {"uri": source, "images_seen": saved.images_seen, "sha256": sha256}
+    assert settings_of(uri)["initial"] == named
+    assert settings_of(uri)["settings"]["init_from"] == source
+    assert newest_checkpoint(open_store(uri)).facts["initial"] == named
+
+
+def test_a_resume_does_not_look_at_the_source_again(
+    store_uri, train, tmp_path, content, assert_same_run
+):
+    source, whole = str(tmp_path / "source"), str(tmp_path / "whole")
+    assert train(source, epochs=1).status == 0
+    assert train(whole, init_from=source).status == 0
+    assert train(store_uri, init_from=source, epochs=2).status == 0
+    named = settings_of(store_uri)["initial"]
+    for info in open_store(source).list():
+        open_store(source).delete(info.key)
+    ended = train(store_uri, init_from=source)
+    assert ended.status == 0
+    assert "resumed images_seen=26" in ended.out
+    assert_same_run(content(store_uri), content(whole))
+    assert settings_of(store_uri)["initial"] == named
+    other = train(store_uri, epochs=4)
+    assert (other.status, other.err.count("init_from is None")) == (2, 1)
+
+
+def test_frozen_resolutions_of_d_stay_as_they_are(source, train, tmp_path):
+    uri = str(tmp_path / "run")
+    for epochs in (2, 3):  # r3's length is part of it; each is a run of its own
+        place = f"{uri}-{epochs}"
+        ended = train(place, **R3 | {"epochs": epochs}, init_from=source, freeze_d=2)
+        assert ended.status == 0, ended.err
+        ours, theirs = weights_of(place)["D"], weights_of(source)["D"]
+        frozen = {name for name in ours if ours[name].equal(theirs[name])}
+        assert frozen == {
+            name for name in ours if name.startswith(("from_grey.", "stages.0.", "stages.1."))
+        }
+
+
+def test_frozen_resolutions_stay_so_in_a_resumed_dcgan(train, tmp_path):
+    source, uri = str(tmp_path / "source"), str(tmp_path / "run")
+    assert train(source, epochs=1).status == 0
+    for epochs in (1, 2):
+        assert train(uri, init_from=source, freeze_d=1, epochs=epochs).status == 0
+    ours, theirs = weights_of(uri)["D"], weights_of(source)["D"]
+    assert {name for name in ours if ours[name].equal(theirs[name])} == {
+        "blocks.0.weight",
+        "blocks.0.bias",
+    }
+
+
+def test_weights_of_other_networks_are_refused_by_what_differs(source, train, tmp_path):
+    uri = str(tmp_path / "run")
+    ended = train(uri, **R3 | {"image_width": 36, "latent_dim": 9}, init_from=source)
+    assert ended.status == 2
+    assert ended.err == (
+        f"mrigan: MRIGAN_INIT_FROM: {source} has weights of other networks: image_width is 36, was "
+        "35, latent_dim is 9, was 64; use those, or another run\n"
+    )
+    assert not (tmp_path / "run").exists()  # the same place is free for the next attempt
+
+
+def test_a_place_without_a_checkpoint_is_refused(train, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "nowhere"):
+        ended = train(str(tmp_path / "run"), init_from=tmp_path / name)
+        assert ended.status == 2
+        assert f"MRIGAN_INIT_FROM: no whole checkpoint under {tmp_path / name};" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"freeze_d": 2}, "--freeze-d is set, but not MRIGAN_INIT_FROM"),
+        ({"init_from": "OUTPUT"}, "--init-from is --output-uri itself"),
+        ({"init_from": "phantom://5"}, "--init-from: phantom://"),
+        ({"init_from": "SOURCE", "freeze_d": 9}, "MRIGAN_FREEZE_D: 9 of D's resolutions"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(source, train, tmp_path, settings, said):
+    uri = str(tmp_path / "run")
+    places = {"OUTPUT": uri, "SOURCE": source}
+    settings = {name: places.get(value, value) for name, value in settings.items()}
+    ended = train(uri, **R3, **settings)
+    assert ended.status == 2
+    assert said in ended.err
