@@ -1,6 +1,7 @@
 """A run that starts from another one's weights: which, what else is fresh, and what is refused."""
 
 import json
+import shutil
 
 import pytest
 
@@ -27,8 +28,8 @@ def weights_of(uri):
     return decode(newest_checkpoint(open_store(uri)).data)
 
 
-def same(one, other):
-    return all(one[name].equal(other[name]) for name in one)
+def same(one, other, difference=0.0):
+    return all(float((one[name] - other[name]).abs().max()) <= difference for name in one)
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +49,8 @@ def test_a_run_starts_from_the_weights_of_another_with_all_else_fresh(source, tr
     said = f"initialised uri={source} images_seen={saved.images_seen} sha256={sha256}"
     assert said in ended.out
     ours, theirs = weights_of(uri), weights_of(source)
-    assert same(ours["D"], theirs["D"])
-    assert same(ours["G"], theirs["G"])
-    assert same(ours["G_ema"], theirs["G"])  # its half-life starts at nothing
+    for network in ("G", "D", "G_ema"):
+        assert same(ours[network], theirs[network], 1e-29)
     assert (ours["images_seen"], ours["attempt"]) == (saved.images_seen, 0)
     assert {float(each["step"]) for each in ours["g_optim"]["state"].values()} == {1.0}
 
@@ -60,20 +60,19 @@ def test_a_run_starts_from_the_weights_of_another_with_all_else_fresh(source, tr
     assert newest_checkpoint(open_store(uri)).facts["initial"] == named
 
 
-def test_a_resume_does_not_look_at_the_source_again(
-    store_uri, train, tmp_path, content, assert_same_run
-):
+def test_a_resume_does_not_look_at_the_source_again(store_uri, train, tmp_path):
     source, whole = str(tmp_path / "source"), str(tmp_path / "whole")
     assert train(source, epochs=1).status == 0
     assert train(whole, init_from=source).status == 0
     assert train(store_uri, init_from=source, epochs=2).status == 0
     named = settings_of(store_uri)["initial"]
-    for info in open_store(source).list():
-        open_store(source).delete(info.key)
+    shutil.move(source, tmp_path / "elsewhere")
     ended = train(store_uri, init_from=source)
     assert ended.status == 0
     assert "resumed images_seen=26" in ended.out
-    assert_same_run(content(store_uri), content(whole))
+    ours, theirs = weights_of(store_uri), weights_of(whole)
+    assert same(ours["G"], theirs["G"])
+    assert same(ours["D"], theirs["D"])
     assert settings_of(store_uri)["initial"] == named
     other = train(store_uri, epochs=4)
     assert (other.status, other.err.count("init_from is None")) == (2, 1)
