@@ -97,6 +97,11 @@ def test_the_blobs_that_every_run_begins_with_are_no_collapse():
     assert events_of(scored(r3_rows(50), **blobs), COURSE).keys() == {COLLAPSE}
 
 
+def test_a_run_too_short_to_learn_anything_has_not_collapsed():
+    blobs = scored(r3_rows(9), spread=0.1, duplicates=1.0, coverage=0.0)
+    assert events_of(blobs, COURSE._replace(total_images=9000)) == {}
+
+
 def test_scores_of_sets_too_small_for_coverage_are_judged_by_the_rest():
     rows = [
         {name: value for name, value in row.items() if name != "coverage"}

@@ -1,6 +1,6 @@
 """Tells from a run's rows that training goes wrong: pure, so that a restart sees the same.
 
-The thresholds are those of the literature's rules of thumb (docs/r3.md); the raw signals are in
+The thresholds are those of the literature's rules of thumb ; the raw signals are in
 every row, to be judged anew.
 """
 
@@ -32,6 +32,7 @@ _COVERAGE_SHARE, _COVERAGE_SURE = 0.5, 0.2  # of the best; below that, coverage 
 _SPIKE, _SPIKE_ROWS, _SPIKE_FEWEST = 10.0, 50, 5
 # Every run begins with blobs that are all the same and a D without gradients.
 _BEGINNING_COLLAPSE, _BEGINNING_SPIKE = 0.5, 0.1
+_BEGINNING_IMAGES = 10_000
 
 
 class Course(NamedTuple):
@@ -120,7 +121,8 @@ def _collapse(rows: Sequence[Row], course: Course) -> str:
     best = max(row.get("coverage", 0.0) for row in scored)
     # A generator that has yet to come near the reals has nothing to lose.
     has_learned = best >= _COVERAGE_SURE
-    if not has_learned and scored[-1]["images_seen"] < _BEGINNING_COLLAPSE * course.total_images:
+    beginning = max(_BEGINNING_IMAGES, _BEGINNING_COLLAPSE * course.total_images)
+    if not has_learned and scored[-1]["images_seen"] < beginning:
         return ""
     each = [_lost(row, best if has_learned else 0.0) for row in scored[-_COLLAPSE_SCORES:]]
     return ", ".join(each[-1].values()) if all(each) else ""
