@@ -99,6 +99,26 @@ def doctor(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -
     return examine(settings)
 
 
+def gamma_sweep(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """A short run for each course of γ."""
+    settings = _settings(options, unknown)
+    allocator.apply_default()
+    from mrigan.jobs.sweep import sweep
+
+    given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
+    return sweep(settings, given, stop, images=options.images)
+
+
+def preview(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """Augmented slices, to look at."""
+    stop.at_once = True
+    settings = _settings(options, unknown)
+    from mrigan.jobs import preview as job
+
+    job.preview(settings, options.sheet, rows=options.rows, columns=options.columns, p=options.p)
+    return 0
+
+
 def launch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """The job on SageMaker."""
     fields = Settings.model_fields.keys() | LaunchSettings.model_fields.keys()

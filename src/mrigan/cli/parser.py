@@ -31,6 +31,17 @@ reads a few slices from INPUT_URI, writes and removes an object at OUTPUT_URI, r
 training steps, and says how long the run would take. Takes the settings of `mrigan train`;
 exits with the status that the job would fail with."""
 
+_SWEEP_HELP = """\
+Makes three short runs of an r3 model, below OUTPUT_URI: small/, constant/ and paper/, which
+differ in the course of the gradient penalty's weight (GAMMA). Writes and prints a table of
+how far what each of them draws is from real slices. The same command again goes on where it
+was. Takes the settings of `mrigan train`."""
+
+_PREVIEW_HELP = """\
+Draws slices from INPUT_URI, each in a row: as it is, then as the discriminator may see it
+under AUGMENT_FLIPS and AUGMENT_ROTATION. Look whether anatomy stays plausible. Takes the
+settings of `mrigan train`."""
+
 _TRAIN_EPILOG = """\
 exit status: 0 done, 143 cleanly interrupted (0 on SageMaker), 2 settings, 3 training
 diverged, 4 data, 5 storage, 1 anything else"""
@@ -97,6 +108,41 @@ def build_parser() -> argparse.ArgumentParser:
     )
     doctor.description = _DOCTOR_HELP
     add_options(doctor)
+
+    sweep = _add(
+        named,
+        "gamma-sweep",
+        commands.gamma_sweep,
+        "try each course of r3's penalty in a short run of its own; make a table",
+        usage="mrigan gamma-sweep --model r3-... [--SETTING VALUE ...]",
+    )
+    sweep.description = _SWEEP_HELP
+    sweep.add_argument(
+        "--images",
+        type=int,
+        default=300_000,
+        help="reals each run shows D, about, unless --epochs is given [300000]",
+    )
+    add_options(sweep)
+
+    preview = _add(
+        named,
+        "preview",
+        commands.preview,
+        "draw a sheet of augmented slices, to look at before training",
+        usage="mrigan preview SHEET [--SETTING VALUE ...]",
+    )
+    preview.description = _PREVIEW_HELP
+    preview.add_argument("sheet", help="the PNG to write: a path, or s3://bucket/key")
+    preview.add_argument("--rows", type=int, default=6, help="slices [6]")
+    preview.add_argument("--columns", type=int, default=9, help="the slice and its variants [9]")
+    preview.add_argument(
+        "--p",
+        type=float,
+        default=0.8,
+        help="probability of each transformation; training goes no higher than 0.8 [0.8]",
+    )
+    add_options(preview)
 
     launch = _add(
         named,

@@ -104,11 +104,16 @@ def family_of(settings: Settings, plan: Plan) -> Family:
     start = schedule.LEARNING_RATE.start
     return family.r3(
         values,
-        policy=Policy(flips=settings.augment_flips, rotation_degrees=settings.augment_rotation),
+        policy=policy_of(settings),
         size=size,
         augment_by=settings.augment,
         rates=(known(settings.g_lr) / start, known(settings.d_lr) / start),
     )
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What augmentation may do."""
+    return Policy(flips=settings.augment_flips, rotation_degrees=settings.augment_rotation)
 
 
 def _micro_batch(settings: Settings, hardware: Hardware, ranks: Ranks) -> int:
