@@ -185,6 +185,12 @@ def test_near_copies_count_as_duplicates_however_the_grain_differs(slices):
     assert duplicate_share(real, copied) == pytest.approx(20 / 60)
 
 
+def test_few_fresh_slices_are_no_duplicates(slices):
+    parts = slices.split(12)
+    shares = [duplicate_share(one, other) for one in parts for other in parts if one is not other]
+    assert np.mean(shares) < 0.05
+
+
 def test_modes_that_are_lost_are_a_collapse(slices):
     real, fresh = slices[:COUNT], slices[COUNT:]
     well = [row_of(real, fresh, number) for number in range(1, 4)]

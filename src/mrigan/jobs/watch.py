@@ -1,7 +1,7 @@
 """Tells from a run's rows that training goes wrong: pure, so that a restart sees the same.
 
-The thresholds are those of the literature's rules of thumb ; the raw signals are in
-every row, to be judged anew.
+The thresholds are rules of thumb from published runs, not calibrated on ours; the raw signals are
+in every row, to be judged anew.
 """
 
 import statistics
