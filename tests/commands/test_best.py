@@ -152,6 +152,19 @@ def test_trouble_is_warned_of_once_and_told_everywhere(tmp_path, train):
     assert "D tells real slices from fakes too well" in open_store(uri).get("report.html").decode()
 
 
+def test_a_best_snapshot_that_is_not_what_its_json_says_is_not_fetched(
+    finished_in_folder, tmp_path, mrigan
+):
+    uri = str(shutil.copytree(finished_in_folder.uri, tmp_path / "copy"))
+    assert mrigan("fetch", uri, tmp_path / "good").status == 0
+    assert (tmp_path / "good/model/best.safetensors").exists()
+    open_store(uri).put("model/best.safetensors", b"broken")
+    ended = mrigan("fetch", uri, tmp_path / "bad")
+    assert ended.status == 5
+    assert "model/best.safetensors" in ended.err
+    assert not (tmp_path / "bad/model/best.safetensors").exists()
+
+
 def test_what_takes_the_memory_is_told_after_the_first_step(finished):
     found = get_json(finished.uri, "settings.json")["memory"]
     G = Generator(100, 48, 33)

@@ -33,7 +33,7 @@ def test_it_leaves_a_model_and_output_data_for_the_platform_to_upload(finished):
     assert job.files("model") == {
         key.removeprefix("model/"): data for key, data in run.items() if key.startswith("model/")
     }
-    assert job.files("model").keys() == {"generator.safetensors", "config.json"}
+    assert {"generator.safetensors", "config.json"} < job.files("model").keys()
     assert {"report.html", "samples/epoch-0024.png", "plots/losses.png", "metrics.jsonl"} <= (
         job.files("output/data").keys()
     )

@@ -104,7 +104,7 @@ def results(request):
 
 def test_a_local_job_leaves_the_generator_as_its_model(results):
     model = unpacked(results / "model.tar.gz")
-    assert set(model) == {"generator.safetensors", "config.json"}
+    assert {"generator.safetensors", "config.json"} < set(model)
 
 
 def test_a_local_job_trains_on_its_channel_and_leaves_the_run_as_output_data(results):

@@ -19,6 +19,10 @@ log = logging.getLogger(__name__)
 PARTS = ("samples", "plots", "model", "checkpoints")
 _ALWAYS = {run_tree.STATUS, run_tree.SETTINGS, run_tree.METRICS, run_tree.REPORT}
 _SHOWN = 5
+_RECORDS = {
+    run_tree.GENERATOR: run_tree.GENERATOR_CONFIG,
+    run_tree.BEST: run_tree.BEST_CONFIG,
+}
 
 
 @dataclass(frozen=True)
@@ -127,15 +131,15 @@ def _is_wanted(key: str, only: frozenset[str]) -> bool:
 
 def _record_key(key: str) -> str:
     """The key of what vouches for ``key``; "" if only the store does."""
-    if key == run_tree.GENERATOR:
-        return run_tree.GENERATOR_CONFIG
+    if key in _RECORDS:
+        return _RECORDS[key]
     if key.startswith("checkpoints/") and key.endswith(".pt"):
         return f"{key.removesuffix('.pt')}.json"
     return ""
 
 
 def _vouches(key: str) -> bool:
-    return key == run_tree.GENERATOR_CONFIG or (
+    return key in _RECORDS.values() or (
         key.startswith("checkpoints/") and key.endswith(".json")
     )
 
