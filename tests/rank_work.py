@@ -10,10 +10,12 @@ import torch
 from mrigan.data.pack import open_pack
 from mrigan.data.source import open_source
 from mrigan.errors import MriganError, PeerFailedError
+from mrigan.jobs.initial import begin
 from mrigan.models.augment import Policy
 from mrigan.models.r3 import Preset
 from mrigan.models.sync_batchnorm import synchronise
 from mrigan.runtime.ranks import join
+from mrigan.settings.fields import Settings
 from mrigan.settings.ranks import rank_place
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
@@ -129,6 +131,7 @@ def scenarios(ranks, start):
         "synchronised": steps(ranks, count=2, sync=True, **by_rank),
         "skipped": steps(ranks, count=3, bad=(8,), **two_by_four),
         "gone back": steps(ranks, count=5, bad=(8, 11, 19), **two_by_four),
+        "begun": begun(ranks),
         # Whatever fits: each rank takes its part of the 64 in one pass.
         "r3": steps(
             ranks, count=1, slices=64, preset=SMALLEST, batch_size=64, accumulation_steps=1
@@ -142,6 +145,22 @@ def scenarios(ranks, start):
             limit=2 if ranks.is_main else None,
         ),
     }
+
+
+def begun(ranks):
+    """Where a run begins that another one's weights are known of on rank 0 only."""
+    settings = Settings(model="r3-tiny", init_from="elsewhere", micro_batch=4)
+    state = state_of(4, SMALLEST)
+    state.micro_batch = 1
+    source = encode(snapshot(state))
+    state.micro_batch = 4
+    with torch.no_grad():
+        state.G.project.weight.zero_()
+    is_resumed = begin(state, settings, ranks, find_weights=lambda: source)
+    fresh = encode(snapshot(state))
+    goes_on = begin(state, settings, ranks, find_checkpoint=lambda: source)
+    found = {"is_resumed": is_resumed, "goes_on": goes_on, "micro_batch": state.micro_batch}
+    return {**found, "weight": state.G.project.weight.detach(), "state": fresh}
 
 
 def told(ranks):

@@ -126,6 +126,14 @@ def test_ranks_leave_the_running_statistics_of_one(alone, ranks, scenario):
             torch.testing.assert_close(ours[name], one[name], rtol=1e-3, atol=1e-4)
 
 
+def test_all_ranks_begin_with_the_weights_that_the_first_has_found(alone, ranks):
+    for results in [alone[1], *(results for _, results in ranks)]:
+        begun = results["begun"]
+        assert begun["weight"].norm() > 1
+        assert (begun["is_resumed"], begun["goes_on"]) == (False, True)
+        assert begun["micro_batch"] == 4  # what was asked for, not what was saved
+
+
 def test_all_ranks_hold_the_same_bits(ranks):
     first, *others = [results for _, results in ranks]
     for other in others:

@@ -78,7 +78,7 @@ def _some_slices(settings: Settings, count: int) -> NDArray[np.uint8]:
                 source.read(info, settings.image_height, settings.image_width, settings.fit)
             )
         except UnusableSliceError as error:
-            refused = refused or f": {info.key}: {error}"
+            refused = refused or f": {info.key!r} {error}"
         if len(found) == count:
             break
     if not found:
