@@ -139,9 +139,7 @@ def _record_key(key: str) -> str:
 
 
 def _vouches(key: str) -> bool:
-    return key in _RECORDS.values() or (
-        key.startswith("checkpoints/") and key.endswith(".json")
-    )
+    return key in _RECORDS.values() or (key.startswith("checkpoints/") and key.endswith(".json"))
 
 
 def _no_run(store: Store, found: Sequence[ObjectInfo]) -> StorageError:
