@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,18 @@ def test_a_step_that_two_hosts_can_not_share_is_refused_before_they_meet(pair, s
     assert (status, out) == (2, "")
     assert re.fullmatch(r"mrigan: .*ACCUMULATION_STEPS: 3 .*2 ranks; use 2 or 4, .*\n", err)
     assert (pair[1] / "output/failure").read_text().startswith("SettingsError: ")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", [0, 1])
+def test_a_host_that_waits_for_the_other_stops_at_once(pair, start, host):
+    process = start(pair[host])
+    assert " ranks here=1 machines=2 " in process.stdout.readline()
+    time.sleep(3)  # it is waiting inside torch now
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert time.monotonic() - asked < 10
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ def start(settings: Settings, arguments: Sequence[str], stop: StopRequest) -> in
     Raises:
         MriganError: One of its kinds.
     """
+    interrupted = 0 if is_sagemaker() else INTERRUPTED
     if rank_place() is not None:  # the process that started the ranks knows what a stop means
         return 0 if train(settings, stop) is Outcome.COMPLETED else INTERRUPTED
     machines = _machines()
@@ -38,11 +39,11 @@ def start(settings: Settings, arguments: Sequence[str], stop: StopRequest) -> in
     if ranks > 1:
         check_shares(settings.accumulation_steps, ranks)
         log.info("ranks", extra={"here": here, "machines": len(machines.hosts), "of": ranks})
-        end = run_ranks(arguments, here, machines, stop)
+        end = run_ranks(arguments, here, machines, stop, interrupted=interrupted)
         status = end.status if end else INTERRUPTED
     else:
         status = 0 if train(settings, stop) is Outcome.COMPLETED else INTERRUPTED
-    return 0 if status == INTERRUPTED and is_sagemaker() else status
+    return interrupted if status == INTERRUPTED else status
 
 
 def _machines() -> Machines:
