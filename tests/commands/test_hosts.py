@@ -127,3 +127,46 @@ def test_hosts_that_fail_together_say_why_once_each(pair, start):
     assert "there is no such folder" in found[0][2]
     assert all(len(err.splitlines()) == 1 for _, _, err in found)
     assert (pair[0] / "output/failure").read_text().startswith("StorageError: ")
+
+
+# As the entrypoint does it where a machine has two GPUs.
+TWO_RANKS = """
+import sys
+from mrigan.runtime.signals import StopRequest
+from mrigan.runtime.torchrun import ONE_MACHINE, run_ranks
+stop = StopRequest()
+stop.install()
+print(run_ranks(sys.argv[1:], 2, ONE_MACHINE, stop, interrupted=143), stop.signal_name)
+"""
+
+
+@pytest.fixture
+def two_ranks(spawn_python, tmp_path):
+    options = HYPERPARAMETERS | {"epochs": "500", "output_uri": str(tmp_path / "run")}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    process = spawn_python("-c", TWO_RANKS, "train", *given)
+    while " epoch epoch=2 " not in process.stdout.readline():
+        assert process.poll() is None
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_ranks_of_one_machine_hear_the_signal_that_their_parent_gets(two_ranks, number):
+    two_ranks.send_signal(number)
+    ((status, out, err),) = ends([two_ranks])
+    assert (status, err) == (0, "")
+    assert out.endswith(f"End(status=143, is_echo=False) {number.name}\n")
+    assert out.count("interrupted signal=") == 1
+
+
+@pytest.mark.slow
+def test_a_rank_of_one_machine_that_is_killed_is_named(two_ranks):
+    ranks = subprocess.run(
+        ["pgrep", "-P", str(two_ranks.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(ranks) == 2
+    os.kill(int(ranks[1]), signal.SIGKILL)
+    ((status, _, err),) = ends([two_ranks])
+    assert status == 1
+    assert "MriganError: a rank was killed by SIGKILL; SIGKILL often means that host memory" in err
