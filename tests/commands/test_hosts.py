@@ -161,6 +161,14 @@ def test_the_ranks_of_one_machine_hear_the_signal_that_their_parent_gets(two_ran
 
 
 @pytest.mark.slow
+def test_ranks_do_not_outlive_the_process_that_started_them(two_ranks, tmp_path):
+    two_ranks.kill()
+    two_ranks.communicate(timeout=60)  # its pipes are the ranks', too
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert status["state"] == "interrupted"
+
+
+@pytest.mark.slow
 def test_a_rank_of_one_machine_that_is_killed_is_named(two_ranks):
     ranks = subprocess.run(
         ["pgrep", "-P", str(two_ranks.pid)], capture_output=True, text=True, check=True
