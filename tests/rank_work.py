@@ -102,8 +102,15 @@ def steps(
         family=DCGAN if preset is None else family_of(plan),
         ranks=ranks,
     )
-    said = [next(ticks) for _ in range(count)]
+    said = [next(ticks)]
+    # Adam turns a gradient's rounding into a step of full size where there is next to none, so
+    # what is to be equal is what the first step saw.
+    first = [weight.grad.clone() for net in (state.D, state.G) for weight in net.parameters()]
+    first_state = encode(snapshot(state))
+    said += [next(ticks) for _ in range(count - 1)]
     return {
+        "first": torch.cat([gradient.flatten() for gradient in first]),
+        "first_state": first_state,
         "state": encode(snapshot(state)),
         "sums": [{name: float(value) for name, value in tick.sums.items()} for tick in said],
         "micro_batch": state.micro_batch,

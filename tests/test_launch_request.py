@@ -179,6 +179,14 @@ def test_without_a_channel_the_job_is_told_where_to_look(options):
     assert request["HyperParameters"]["input_uri"] == options["input_uri"]
 
 
+def test_a_spot_job_always_has_a_copy_of_its_run_that_the_platform_keeps():
+    assert "CheckpointConfig" not in request_for()
+    kept = request_for(spot="true")["CheckpointConfig"]
+    assert kept["S3Uri"] == "s3://runs/first/sagemaker/checkpoints"
+    chosen = request_for(spot="true", checkpoint_uri="s3://other/kept")["CheckpointConfig"]
+    assert chosen["S3Uri"] == "s3://other/kept"
+
+
 def test_in_isolation_the_platform_keeps_the_run_at_the_output_and_the_job_knows_no_bucket():
     request = request_for(network_isolation="true", epochs="3")
     assert request["CheckpointConfig"] == {

@@ -91,10 +91,11 @@ def test_ranks_have_the_gradients_and_the_numbers_of_one(alone, ranks, scenario)
     one = alone[1][scenario]
     for _, results in ranks:
         ours = results[scenario]
-        torch.testing.assert_close(ours["gradients"], one["gradients"], rtol=1e-4, atol=1e-5)
+        error = (ours["first"] - one["first"]).norm() / one["first"].norm()
+        assert error < 1e-5
         assert len(ours["sums"]) == len(one["sums"])
         for said, expected in zip(ours["sums"], one["sums"], strict=True):
-            assert said == pytest.approx(expected, rel=1e-4, nan_ok=True)
+            assert said == pytest.approx(expected, rel=1e-3, nan_ok=True)
 
 
 def test_ranks_have_the_gradients_of_r3_to_a_hundred_thousandth(alone, ranks):
@@ -117,13 +118,13 @@ def test_ranks_agree_on_what_to_skip_and_where_to_go_back_to(alone, ranks):
 
 @pytest.mark.parametrize("scenario", ["whole", "synchronised"])
 def test_ranks_leave_the_running_statistics_of_one(alone, ranks, scenario):
-    one = decode(alone[1][scenario]["state"])["G"]
+    one = decode(alone[1][scenario]["first_state"])["G"]
     names = [name for name in one if "running" in name or "tracked" in name]
     assert len(names) == 12
     for _, results in ranks:
-        ours = decode(results[scenario]["state"])["G"]
+        ours = decode(results[scenario]["first_state"])["G"]
         for name in names:
-            torch.testing.assert_close(ours[name], one[name], rtol=1e-3, atol=1e-4)
+            torch.testing.assert_close(ours[name], one[name], rtol=1e-4, atol=1e-6)
 
 
 def test_all_ranks_begin_with_the_weights_that_the_first_has_found(alone, ranks):

@@ -4,6 +4,7 @@ import json
 import pytest
 
 from mrigan.errors import SettingsError
+from mrigan.jobs.model import with_defaults
 from mrigan.settings import allocator
 from mrigan.settings.describe import add_options, described
 from mrigan.settings.fields import Settings, differences, identity
@@ -17,7 +18,7 @@ def problems(options=None, **named):
 
 
 def test_the_defaults_are_the_seeds():
-    settings = load_settings()
+    settings = with_defaults(load_settings())
     assert (settings.image_height, settings.image_width) == (200, 160)
     assert (settings.latent_dim, settings.batch_size, settings.accumulation_steps) == (100, 32, 8)
     assert (settings.epochs, settings.model, settings.seed) == (500, "dcgan", 0)
@@ -58,7 +59,7 @@ def test_an_empty_variable_is_one_that_is_not_set(monkeypatch):
         ("MAX_REFUSED", "101"),
         ("PRECISION", "fp16"),
         ("DEVICE", "gpu"),
-        ("MODEL", "r3-m"),
+        ("MODEL", "r3-xl"),
         ("INPUT_URI", "gs://bucket/slices"),
         ("INPUT_URI", "phantom://many"),
         ("INPUT_URI", "s3://"),

@@ -198,16 +198,25 @@ def _without_clocks(objects):
 
 
 @pytest.fixture
-def spawn():
+def spawn(start_process):
     """Start a command as a real process; it is killed if the test leaves it running."""
+    return lambda *arguments: start_process(Path(sys.executable).with_name("mrigan"), *arguments)
+
+
+@pytest.fixture
+def spawn_python(start_process):
+    """The same of Python itself."""
+    return lambda *arguments: start_process(sys.executable, *arguments)
+
+
+@pytest.fixture
+def start_process():
+    """Start any command; it is killed if the test leaves it running."""
     started = []
 
-    def run(*arguments):
+    def run(*command):
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("mrigan"), *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         started.append(process)
         return process

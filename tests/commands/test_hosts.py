@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,18 @@ def test_a_step_that_two_hosts_can_not_share_is_refused_before_they_meet(pair, s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("host", [0, 1])
+def test_a_host_that_waits_for_the_other_stops_at_once(pair, start, host):
+    process = start(pair[host])
+    assert " ranks here=1 machines=2 " in process.stdout.readline()
+    time.sleep(3)  # it is waiting inside torch now
+    asked = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert time.monotonic() - asked < 10
+
+
+@pytest.mark.slow
 def test_a_stop_of_one_host_stops_both_and_one_host_goes_on(pair, start, content):
     for root in pair:
         configure(root, epochs="300")
@@ -114,3 +127,54 @@ def test_hosts_that_fail_together_say_why_once_each(pair, start):
     assert "there is no such folder" in found[0][2]
     assert all(len(err.splitlines()) == 1 for _, _, err in found)
     assert (pair[0] / "output/failure").read_text().startswith("StorageError: ")
+
+
+# As the entrypoint does it where a machine has two GPUs.
+TWO_RANKS = """
+import sys
+from mrigan.runtime.signals import StopRequest
+from mrigan.runtime.torchrun import ONE_MACHINE, run_ranks
+stop = StopRequest()
+stop.install()
+print(run_ranks(sys.argv[1:], 2, ONE_MACHINE, stop, interrupted=143), stop.signal_name)
+"""
+
+
+@pytest.fixture
+def two_ranks(spawn_python, tmp_path):
+    options = HYPERPARAMETERS | {"epochs": "500", "output_uri": str(tmp_path / "run")}
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+    process = spawn_python("-c", TWO_RANKS, "train", *given)
+    while " epoch epoch=2 " not in process.stdout.readline():
+        assert process.poll() is None
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_ranks_of_one_machine_hear_the_signal_that_their_parent_gets(two_ranks, number):
+    two_ranks.send_signal(number)
+    ((status, out, err),) = ends([two_ranks])
+    assert (status, err) == (0, "")
+    assert out.endswith(f"End(status=143, is_echo=False) {number.name}\n")
+    assert out.count("interrupted signal=") == 1
+
+
+@pytest.mark.slow
+def test_ranks_do_not_outlive_the_process_that_started_them(two_ranks, tmp_path):
+    two_ranks.kill()
+    two_ranks.communicate(timeout=60)  # its pipes are the ranks', too
+    status = json.loads((tmp_path / "run/status.json").read_text())
+    assert status["state"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_a_rank_of_one_machine_that_is_killed_is_named(two_ranks):
+    ranks = subprocess.run(
+        ["pgrep", "-P", str(two_ranks.pid)], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert len(ranks) == 2
+    os.kill(int(ranks[1]), signal.SIGKILL)
+    ((status, _, err),) = ends([two_ranks])
+    assert status == 1
+    assert "MriganError: a rank was killed by SIGKILL; SIGKILL often means that host memory" in err

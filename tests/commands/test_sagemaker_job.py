@@ -66,7 +66,7 @@ class Job(NamedTuple):
         self.say(hyperparameters=HYPERPARAMETERS | changed)
 
     def start(self):
-        environ = os.environ | {"MRIGAN_ML_ROOT": str(self.root), "OMP_NUM_THREADS": "1"}
+        environ = os.environ | {"MRIGAN_ML_ROOT": str(self.root)}
         return subprocess.Popen(
             [Path(sys.executable).with_name("mrigan"), "train"],
             env=environ,

@@ -9,10 +9,10 @@ from mrigan.jobs.follow import Outcome
 from mrigan.jobs.model import is_r3, known, with_defaults
 from mrigan.jobs.train import train
 from mrigan.runtime.sagemaker import is_sagemaker, read_cluster
-from mrigan.runtime.signals import StopRequest
+from mrigan.runtime.signals import StopRequest, stop_with_parent
 from mrigan.runtime.torchrun import ONE_MACHINE, Machines, run_ranks
 from mrigan.settings.fields import Settings
-from mrigan.settings.ranks import rank_place
+from mrigan.settings.ranks import rank_place, worker_folder
 from mrigan.training.plan import check_shares
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,10 @@ def start(settings: Settings, arguments: Sequence[str], stop: StopRequest) -> in
     Raises:
         MriganError: One of its kinds.
     """
+    interrupted = 0 if is_sagemaker() else INTERRUPTED
     if rank_place() is not None:  # the process that started the ranks knows what a stop means
+        if worker_folder() is not None:
+            stop_with_parent()
         return 0 if train(settings, stop) is Outcome.COMPLETED else INTERRUPTED
     settings = with_defaults(settings)
     machines = _machines()
@@ -41,11 +44,11 @@ def start(settings: Settings, arguments: Sequence[str], stop: StopRequest) -> in
         if not is_r3(settings):
             check_shares(known(settings.accumulation_steps), ranks)
         log.info("ranks", extra={"here": here, "machines": len(machines.hosts), "of": ranks})
-        end = run_ranks(arguments, here, machines, stop)
+        end = run_ranks(arguments, here, machines, stop, interrupted=interrupted)
         status = end.status if end else INTERRUPTED
     else:
         status = 0 if train(settings, stop) is Outcome.COMPLETED else INTERRUPTED
-    return 0 if status == INTERRUPTED and is_sagemaker() else status
+    return interrupted if status == INTERRUPTED else status
 
 
 def _machines() -> Machines:

@@ -17,7 +17,7 @@ from mrigan.settings.launch import HOUR_SECONDS, LaunchSettings
 
 CHANNEL = "training"
 CHECKPOINTS_PATH = "/opt/ml/checkpoints"
-# Below OUTPUT_URI: what the platform itself uploads, model.tar.gz and output.tar.gz of each job.
+# Below OUTPUT_URI: what the platform itself uploads, archives of each job and a spot job's copies.
 PLATFORM_FOLDER = "sagemaker"
 METRIC_PREFIX = "train:"
 _MOST_WAIT_HOURS = 28 * 24
@@ -125,7 +125,10 @@ def _output(settings: Settings, launch: LaunchSettings) -> Request:
 
 
 def _checkpoints(settings: Settings, launch: LaunchSettings) -> Request:
-    uri = settings.output_uri.rstrip("/") if launch.network_isolation else launch.checkpoint_uri
+    output = settings.output_uri.rstrip("/")
+    uri = output if launch.network_isolation else launch.checkpoint_uri
+    if not uri and launch.spot:  # the job's own uploads are enough, until they are what fails
+        uri = f"{output}/{PLATFORM_FOLDER}/checkpoints"
     if not uri:
         return {}
     return {"CheckpointConfig": {"S3Uri": uri, "LocalPath": CHECKPOINTS_PATH}}

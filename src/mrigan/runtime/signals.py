@@ -1,7 +1,11 @@
 """SIGTERM and Ctrl-C as a request: seen between steps, so that a step is never cut in two."""
 
+import ctypes
 import signal
+import sys
 from types import FrameType
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class StopRequest:
@@ -37,3 +41,12 @@ class StopRequest:
         self.signal_name = signal.Signals(number).name
         if self.at_once or (was_asked and number == signal.SIGINT):
             raise KeyboardInterrupt
+
+
+def stop_with_parent() -> None:
+    """Have the kernel send SIGTERM when the process that started this one is gone (Linux).
+
+    Ranks are in sessions of their own: nothing else would tell them.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

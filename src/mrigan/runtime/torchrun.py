@@ -22,6 +22,7 @@ from mrigan.errors import MriganError
 from mrigan.runtime.ends import End, decisive, read_ends
 from mrigan.runtime.hosts import choose_interface, spare_shared_memory, wait_for_names
 from mrigan.runtime.signals import StopRequest
+from mrigan.runtime.wakeup import leaving_at_once
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +45,21 @@ ONE_MACHINE = Machines(("127.0.0.1",), 0, "")
 
 
 def run_ranks(
-    arguments: Sequence[str], ranks: int, machines: Machines, stop: StopRequest
+    arguments: Sequence[str],
+    ranks: int,
+    machines: Machines,
+    stop: StopRequest,
+    *,
+    interrupted: int,
 ) -> End | None:
     """Run ``mrigan ARGUMENTS`` as ``ranks`` processes here, as part of all machines' processes.
+
+    Args:
+        arguments: Of the command.
+        ranks: Of this machine.
+        machines: All of them.
+        stop: This process's; from the start of the ranks on it is theirs.
+        interrupted: Exit status of a process that is stopped while it waits for the others.
 
     Returns:
         The end that counts, or None if a stop came before the ranks could say anything.
@@ -65,7 +78,8 @@ def run_ranks(
         config = _config(ranks, machines, folder)
         killed = ""
         try:
-            launch_agent(config, sys.executable, ["-m", "mrigan", *arguments])
+            with leaving_at_once(interrupted):
+                launch_agent(config, sys.executable, ["-m", "mrigan", *arguments])
         except ChildFailedError as error:
             killed = _killed(error)
         except SignalException as caught:

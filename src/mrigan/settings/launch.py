@@ -131,7 +131,9 @@ class LaunchSettings(BaseSettings):
         "read through it (`FastFile`), or pulled by the job itself (`pull`)",
     )
     checkpoint_uri: Annotated[str, AfterValidator(_bucket_uri)] = Field(
-        "", description="`s3://bucket/prefix` for a second copy of the run, kept by the platform"
+        "",
+        description="`s3://bucket/prefix` for a second copy of the run, kept by the platform; with "
+        "`spot` there is one anyway, in `sagemaker/checkpoints` below the output",
     )
     subnets: Annotated[
         Names,
