@@ -29,6 +29,8 @@ R3 = {
     "seed": 1,
 }
 
+pytestmark = pytest.mark.slow
+
 
 def get_json(uri, key):
     return json.loads(open_store(uri).get(key))

@@ -19,6 +19,8 @@ R3 = {
     "epochs": 1,
 }
 
+pytestmark = pytest.mark.slow
+
 
 def settings_of(uri):
     return json.loads(open_store(uri).get("settings.json"))

@@ -10,6 +10,9 @@ import pytest
 from mrigan.jobs.sweep import markdown
 from mrigan.storage.store import open_store
 
+pytestmark = pytest.mark.slow
+
+
 SMALL = {
     "model": "r3-tiny",
     "image_height": 32,
