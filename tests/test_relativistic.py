@@ -216,6 +216,7 @@ def test_signs_count_the_pairs_that_d_tells_apart():
         pytest.param(PRESETS["r3-tiny"], (32, 40), "inductor", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_one_compilation_serves_every_warp_and_changes_nothing(preset, size, backend):
     _, D = networks(preset=preset, size=size)
     real, fake = images_of(2, size=size)

@@ -75,6 +75,7 @@ def slow(monkeypatch):
     thread.join()
 
 
+@pytest.mark.slow
 def test_a_terminated_process_saves_where_it_is_and_another_goes_on_to_the_same_bits(
     spawn_train, train, tmp_path, finished_in_folder, content, assert_same_run
 ):

@@ -175,6 +175,7 @@ def test_a_metrics_pattern_reads_every_way_to_write_a_number(text, number):
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
+@pytest.mark.slow
 def test_a_run_that_diverges_says_so_in_a_number(new_job, here, log_format):
     job = new_job()
     job.hyperparameters(g_lr="1", d_lr="1", beta1="0.9", beta2="0", log_format=log_format)

@@ -29,7 +29,8 @@ LEFT_OVERS = (
 IMPORT_DEPENDENCIES = """
 import importlib, re
 from importlib.metadata import packages_distributions, requires
-needed = {re.match(r"[\\w.-]+", line)[0].lower() for line in requires("mrigan")}
+needed = {re.match(r"[\\w.-]+", line)[0].lower() for line in requires("mrigan")
+          if "extra ==" not in line}
 found = set()
 for module, distributions in packages_distributions().items():
     names = needed & {name.lower() for name in distributions}
