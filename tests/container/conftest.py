@@ -213,7 +213,7 @@ class Job:
     def rows(self):
         """The lines of metrics.jsonl, without what a clock or the machine says."""
         rows = [json.loads(row) for row in self.files("checkpoints")["metrics.jsonl"].splitlines()]
-        clocks = {"seconds", "images_per_second", "peak_rss_mib"}
+        clocks = {"seconds", "images_per_second", "peak_rss_mib", "score_seconds"}
         return [{name: row[name] for name in row.keys() - clocks} for row in rows]
 
 

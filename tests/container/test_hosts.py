@@ -51,7 +51,9 @@ def test_two_hosts_train_what_one_would(new_pair, new_job):
     one.hyperparameters(epochs="3", checkpoint_every="1")
     assert one.train().returncode == 0
     for ours, theirs in zip(pair[0].rows(), one.rows(), strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+        assert ours.keys() == theirs.keys()
+        for name in ("epoch", "images_seen", "d_loss", "g_loss", "real_score", "fake_score"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-3), name
     ours, theirs = (load(job.files("model")["generator.safetensors"]) for job in (pair[0], one))
     for name, weight in theirs.items():
         assert ours[name] == pytest.approx(weight, rel=1e-3, abs=1e-4), name
