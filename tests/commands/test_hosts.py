@@ -163,9 +163,9 @@ def test_the_ranks_of_one_machine_hear_the_signal_that_their_parent_gets(two_ran
 @pytest.mark.slow
 def test_ranks_do_not_outlive_the_process_that_started_them(two_ranks, tmp_path):
     two_ranks.kill()
-    two_ranks.communicate(timeout=60)  # its pipes are the ranks', too
+    two_ranks.communicate(timeout=60)  # its pipes are the ranks', too: both have closed them
     status = json.loads((tmp_path / "run/status.json").read_text())
-    assert status["state"] == "interrupted"
+    assert status["state"] == "running"  # nobody had the time to say otherwise
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from mrigan.jobs.follow import Outcome
 from mrigan.jobs.model import is_r3, known, with_defaults
 from mrigan.jobs.train import train
 from mrigan.runtime.sagemaker import is_sagemaker, read_cluster
-from mrigan.runtime.signals import StopRequest, stop_with_parent
+from mrigan.runtime.signals import StopRequest, end_with_parent
 from mrigan.runtime.torchrun import ONE_MACHINE, Machines, run_ranks
 from mrigan.settings.fields import Settings
 from mrigan.settings.ranks import rank_place, worker_folder
@@ -34,7 +34,7 @@ def start(settings: Settings, arguments: Sequence[str], stop: StopRequest) -> in
     interrupted = 0 if is_sagemaker() else INTERRUPTED
     if rank_place() is not None:  # the process that started the ranks knows what a stop means
         if worker_folder() is not None:
-            stop_with_parent()
+            end_with_parent()
         return 0 if train(settings, stop) is Outcome.COMPLETED else INTERRUPTED
     settings = with_defaults(settings)
     machines = _machines()

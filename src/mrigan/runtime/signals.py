@@ -43,10 +43,11 @@ class StopRequest:
             raise KeyboardInterrupt
 
 
-def stop_with_parent() -> None:
-    """Have the kernel send SIGTERM when the process that started this one is gone (Linux).
+def end_with_parent() -> None:
+    """Have the kernel kill this process when the one that started it is gone (Linux).
 
-    Ranks are in sessions of their own: nothing else would tell them.
+    Ranks are in sessions of their own: nothing else would end them. Not SIGTERM: where a whole host
+    dies they would still tell the others to stop in good order, and nobody would hear of a failure.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
