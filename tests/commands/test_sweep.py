@@ -63,8 +63,10 @@ def test_three_runs_of_about_so_many_images_are_compared_and_not_made_twice(swee
 
 
 @pytest.mark.slow
-def test_runs_that_diverge_are_lines_of_the_table(sweep, tmp_path):
-    wild = {"g_lr": 1, "d_lr": 1, "beta1": 0.9, "batch_size": 1, "input_uri": "phantom://3"}
+def test_runs_that_diverge_are_lines_of_the_table(sweep, tmp_path, monkeypatch):
+    # Whether the wildest rates lead to infinity is a matter of rounding; this is not.
+    monkeypatch.setattr("mrigan.training.step.are_finite", lambda *_: False)
+    wild = {"batch_size": 1, "input_uri": "phantom://3"}
     ended = sweep(tmp_path / "sweep", epochs=3, log_format="json", **wild)
     assert ended.status == 0, ended.err
     results = json.loads((tmp_path / "sweep/sweep.json").read_text())["runs"]
