@@ -27,7 +27,7 @@ class LogTail:
     ``read`` raises ``aws.AWS_ERRORS``; what it had read until then comes with the next call.
     """
 
-    def __init__(self, client: Any, job_name: str) -> None:  # noqa: ANN401
+    def __init__(self, client: Any, job_name: str) -> None:  # noqa: ANN401 - boto3's
         self._client = client
         self._prefix = f"{job_name}/"
         self._tokens: dict[str, str] = {}

@@ -130,7 +130,7 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight, *([output] if ctx.is_leaky else []))
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
         x, weight, *output = ctx.saved_tensors
         if ctx.is_leaky:
             is_result = True

@@ -32,7 +32,12 @@ class Peers:
         size: How many they are.
     """
 
-    def __init__(self, members: Sequence[int], rank: int, group: Any = None) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        members: Sequence[int],
+        rank: int,
+        group: Any = None,  # noqa: ANN401 - torch gives a group, or a number for none
+    ) -> None:
         self._members = members
         self._group = group
         self.index = members.index(rank)
@@ -181,14 +186,14 @@ class _AddedUp(torch.autograd.Function):
     """A sum over ranks whose gradient is the sum of the ranks' gradients."""
 
     @staticmethod
-    def forward(ctx: Any, tensor: Tensor, ranks: Ranks) -> Tensor:  # noqa: ANN401
+    def forward(ctx: Any, tensor: Tensor, ranks: Ranks) -> Tensor:  # noqa: ANN401 - torch's
         ctx.ranks = ranks
         total = tensor.clone(memory_format=torch.contiguous_format)
         ranks.add_up(total)
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - torch's
         total = gradient.clone(memory_format=torch.contiguous_format)
         ctx.ranks.add_up(total)
         return total, None

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
+
+from mrigan.settings.declared import DeclaredSettings
 
 ENV_PREFIX = "MRIGAN_"
 
@@ -52,7 +54,7 @@ Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Settings(BaseSettings):
+class Settings(DeclaredSettings):
     """All settings of a run, validated and frozen; build it with ``sources.load_settings``."""
 
     model_config = SettingsConfigDict(
@@ -215,18 +217,6 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "text", "json"] = Field(
         "auto", description="`text` or `json` lines; `auto` is a live display on a terminal"
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing here: ``load_settings`` merges the sources, to name each value's own."""
-        return (init_settings,)
 
     @model_validator(mode="after")
     def _go_together(self) -> "Settings":

@@ -8,13 +8,9 @@ import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from mrigan.settings.declared import DeclaredSettings
 from mrigan.settings.fields import ENV_PREFIX
 
 HOUR_SECONDS = 3600
@@ -71,7 +67,7 @@ Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 KmsKey = Annotated[str, AfterValidator(lambda v: _whole(v, _KMS, "a KMS key's ARN, id or alias"))]
 
 
-class LaunchSettings(BaseSettings):
+class LaunchSettings(DeclaredSettings):
     """How a job is run on SageMaker, field by field valid; build it with ``load_launch``."""
 
     model_config = SettingsConfigDict(
@@ -174,15 +170,3 @@ class LaunchSettings(BaseSettings):
     sender: Literal["boto3", "sagemaker"] = Field(
         "boto3", description="what submits the request: `boto3`, or the `sagemaker` SDK's v3"
     )
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read nothing here: ``load_launch`` merges the sources, to name each value's own."""
-        return (init_settings,)
