@@ -6,9 +6,13 @@ import torch
 from torch import nn
 
 from mrigan.errors import SettingsError
+from mrigan.jobs.model import family_of, fresh_state, with_defaults
 from mrigan.models import dcgan
+from mrigan.runtime.device import choose_hardware
+from mrigan.settings.fields import Settings
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.ema import averaged_copy, decay_of, settle_batchnorm, update_average
+from mrigan.training.plan import Plan
 from mrigan.training.schedule import (
     GAMMAS,
     Ramp,
@@ -50,6 +54,22 @@ def test_gamma_goes_with_the_number_of_pixels():
     assert default_gamma(300) in GAMMAS
     with pytest.raises(SettingsError, match="'papre' does not exist; choose one of small, con"):
         gamma_ramp("papre", 200, 160)
+
+
+@pytest.mark.parametrize(
+    ("given", "rates"),
+    [({}, (2e-3, 2e-3)), ({"d_lr": 1e-4}, (2e-3, 1e-4)), ({"model": "r3-s"}, (2e-4, 2e-4))],
+)
+def test_a_preset_begins_at_its_own_rates_or_those_given_and_ends_at_a_quarter(given, rates):
+    sizes = {"image_height": 32, "image_width": 32}
+    settings = with_defaults(Settings(**({"model": "r3-tiny"} | sizes | given)))
+    plan = Plan(slices=10, epochs=2, batch_size=5, accumulation_steps=1)
+    state, family = fresh_state(settings, choose_hardware("cpu", "fp32")), family_of(settings, plan)
+    for images_seen, factor in ((0, 1), (8, 0.25)):
+        state.images_seen = images_seen
+        family.begin_step(state)
+        found = [optim.param_groups[0]["lr"] for optim in (state.g_optim, state.d_optim)]
+        assert found == pytest.approx([factor * rate for rate in rates])
 
 
 def test_an_optimizer_steps_by_the_values_in_force():

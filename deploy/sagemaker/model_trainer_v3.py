@@ -18,8 +18,9 @@ from sagemaker.train import ModelTrainer
 RUN = environ["MRIGAN_OUTPUT_URI"].rstrip("/")
 METRICS = (
     *("epoch", "images_seen", "d_loss", "g_loss", "real_loss", "fake_loss", "real_score"),
-    *("fake_score", "images_per_second", "peak_allocated_mib", "peak_reserved_mib"),
-    *("peak_rss_mib", "nonfinite"),
+    *("fake_score", "real_sign", "r1", "r2", "augment_p", "swd", "swd_floor", "coverage"),
+    *("images_per_second", "peak_allocated_mib", "peak_reserved_mib", "peak_rss_mib"),
+    "nonfinite",
 )
 NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 # Without this the SDK reports each call, with your account's number, to a bucket of its makers'.

@@ -32,8 +32,6 @@ _DCGAN: dict[str, Any] = {
 _R3: dict[str, Any] = {
     "latent_dim": r3.LATENT_DIM,
     "accumulation_steps": 2,
-    "g_lr": schedule.LEARNING_RATE.start,
-    "d_lr": schedule.LEARNING_RATE.start,
     "beta1": schedule.BETA1,
     "holdout": 10.0,
 }
@@ -46,7 +44,10 @@ def is_r3(settings: Settings) -> bool:
 
 def with_defaults(settings: Settings) -> Settings:
     """The settings with what the model decides filled in, as settings.json shows them."""
-    given = _R3 if is_r3(settings) else _DCGAN
+    given = _DCGAN
+    if is_r3(settings):
+        rate = r3.PRESETS[settings.model].learning_rate
+        given = _R3 | {"g_lr": rate, "d_lr": rate}
     missing = {name: value for name, value in given.items() if getattr(settings, name) is None}
     return settings.model_copy(update=missing)
 

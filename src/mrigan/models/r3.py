@@ -26,10 +26,15 @@ _HALF_PRECISION_OVER_PX = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Sizes of both networks."""
+    """Sizes of both networks, and the rate they learn at.
+
+    What a step of Adam changes in a layer's output goes with its width, so narrow networks take
+    larger rates (Yang et al. 2022, arXiv 2203.03466): at 2e-4 r3-tiny hardly moves (docs/r3.md).
+    """
 
     widths: tuple[int, ...]  # channels at each resolution, the lowest first
     group_width: int | None = 16
+    learning_rate: float = 2e-4  # of both networks at the start, as published for 768 channels
 
     def plan(self, stages: int) -> list[int]:
         """Channels of ``stages`` resolutions, the lowest first; beyond 200×160's seven, halving."""
@@ -41,7 +46,9 @@ class Preset:
 
 
 PRESETS = {
-    "r3-tiny": Preset(widths=(32, 32, 32, 32, 16, 16, 8), group_width=8),
+    "r3-tiny": Preset(
+        widths=(32, 32, 32, 32, 16, 16, 8), group_width=8, learning_rate=2e-3
+    ),
     "r3-s": Preset(widths=(192, 192, 192, 192, 96, 48, 24)),
     "r3-m": Preset(widths=(384, 384, 384, 384, 192, 96, 48)),
     "r3-l": Preset(widths=(768, 768, 768, 768, 384, 192, 96)),

@@ -139,10 +139,14 @@ class Settings(DeclaredSettings):
         "(`true`) or each by itself (`false`: the same numbers on any number of GPUs)",
     )
     g_lr: Rate | None = Field(
-        None, description="learning rate of G (Adam); default: the model's, 0.0002 for `dcgan`"
+        None,
+        description="learning rate of G (Adam), from which `r3`'s falls to a quarter; default: "
+        "the model's, 0.002 for `r3-tiny`, else 0.0002",
     )
     d_lr: Rate | None = Field(
-        None, description="learning rate of D (Adam); default: the model's, 0.0002 for `dcgan`"
+        None,
+        description="learning rate of D (Adam), from which `r3`'s falls to a quarter; default: "
+        "the model's, 0.002 for `r3-tiny`, else 0.0002",
     )
     beta1: Beta | None = Field(
         None, description="Adam's β1 for both; default: the model's, 0.5 for `dcgan`"
