@@ -10,7 +10,7 @@ import torch
 from mrigan.data.pack import open_pack
 from mrigan.data.source import open_source
 from mrigan.errors import MriganError, PeerFailedError
-from mrigan.jobs.initial import begin
+from mrigan.jobs.train.initial import begin
 from mrigan.models.augment import Policy
 from mrigan.models.r3 import Preset
 from mrigan.models.sync_batchnorm import synchronise

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from mrigan.errors import SettingsError, StorageError
-from mrigan.jobs.fetch import fetch, parse_parts
-from mrigan.jobs.fetch_item import bring
-from mrigan.jobs.fetch_plan import plan_fetch
+from mrigan.jobs.fetch.fetch import fetch, parse_parts
+from mrigan.jobs.fetch.item import bring
+from mrigan.jobs.fetch.plan import plan_fetch
 from mrigan.storage.store import open_store
 
 TENSORS = os.urandom(40_001)

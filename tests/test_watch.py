@@ -7,7 +7,7 @@ import torch
 from mrigan.data.phantom import draw
 from mrigan.evaluation.coverage import coverage
 from mrigan.evaluation.variety import duplicate_share, spread_ratio
-from mrigan.jobs.watch import (
+from mrigan.jobs.train.record.watch import (
     COLLAPSE,
     D_OVERPOWERS,
     REMEDIES,

@@ -101,7 +101,7 @@ def test_what_nobody_foresaw_is_one_line_too_and_asks_for_a_report(mrigan, monke
     def surprise(*_):
         raise RuntimeError("first line\n\n  second")
 
-    monkeypatch.setattr("mrigan.jobs.train.choose_hardware", surprise)
+    monkeypatch.setattr("mrigan.jobs.train.lead.choose_hardware", surprise)
     ended = mrigan("train", "--output-uri", "run")
     assert (ended.status, ended.out) == (1, "")
     assert re.fullmatch(

@@ -14,8 +14,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from mrigan.jobs import display as display_module
-from mrigan.jobs.display import LineDisplay, LiveDisplay, open_display
+from mrigan.jobs.train import display as display_module
+from mrigan.jobs.train.display import LineDisplay, LiveDisplay, open_display
 from mrigan.training.loop import Tick
 from mrigan.training.plan import Plan
 

@@ -305,7 +305,7 @@ def test_a_bug_is_told_to_the_platform_without_a_traceback(new_job, here, monkey
         raise RuntimeError("out of luck")
 
     job = new_job()
-    monkeypatch.setattr("mrigan.jobs.train.open_output", broken)
+    monkeypatch.setattr("mrigan.jobs.train.lead.open_output", broken)
     assert here(job).status == 1
     assert (job.root / "output/failure").read_text() == (
         "RuntimeError: out of luck; the log of the job shows more"

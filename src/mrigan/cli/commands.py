@@ -49,7 +49,7 @@ def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
     """The job, in as many processes as it takes."""
     settings = _settings(options, unknown)
     allocator.apply_default()
-    from mrigan.jobs.start import start
+    from mrigan.jobs.train.start import start
 
     return start(settings, options.arguments, stop)
 
@@ -57,7 +57,7 @@ def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
 def fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """A run's artifacts, to a folder."""
     settings = _settings(options, unknown)
-    from mrigan.jobs import fetch as job
+    from mrigan.jobs.fetch import fetch as job
     from mrigan.jobs.storage_options import storage_options
 
     summary = job.fetch(
@@ -125,7 +125,7 @@ def launch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -
     given = {name: value for name, value in vars(options).items() if name in fields}
     settings, way = load_launch(given, unknown_options=_options_in(unknown))
     logs.configure(settings.log_format, debug=options.debug)
-    from mrigan.jobs import launch as job
+    from mrigan.jobs.launch import launch as job
 
     if options.dry_run:
         return job.show_request(settings, way)

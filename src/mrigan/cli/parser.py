@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from mrigan.cli import commands
 from mrigan.errors import SettingsError
-from mrigan.jobs.launch_options import add_launch_options
+from mrigan.jobs.launch.options import add_launch_options
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.describe import add_options
 

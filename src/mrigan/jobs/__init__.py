@@ -1,1 +1,1 @@
-"""One module per command: builds the parts and decides what is saved when."""
+"""A module or a folder per command: builds the parts and decides what is saved when."""

@@ -25,9 +25,9 @@ from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.source import Source, is_folder_marker, open_source
 from mrigan.errors import DataError, MriganError
 from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
-from mrigan.jobs.output import open_output
-from mrigan.jobs.previous import find_previous
 from mrigan.jobs.storage_options import storage_options
+from mrigan.jobs.train.output import open_output
+from mrigan.jobs.train.previous import find_previous
 from mrigan.runtime.device import (
     Hardware,
     allocator_in_force,

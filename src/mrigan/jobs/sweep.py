@@ -15,9 +15,9 @@ from mrigan.artifacts import run_tree
 from mrigan.data.pack import PullInterrupted
 from mrigan.errors import DivergedError, SettingsError
 from mrigan.jobs.model import is_r3, with_defaults
-from mrigan.jobs.prepare import plan_of, pull
-from mrigan.jobs.start import INTERRUPTED, start
 from mrigan.jobs.storage_options import storage_options
+from mrigan.jobs.train.prepare import plan_of, pull
+from mrigan.jobs.train.start import INTERRUPTED, start
 from mrigan.models import r3
 from mrigan.runtime.ranks import ALONE
 from mrigan.runtime.signals import StopRequest

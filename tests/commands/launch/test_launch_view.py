@@ -7,7 +7,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from mrigan.jobs.launch_view import LiveView, open_view, read_line
+from mrigan.jobs.launch.view import LiveView, open_view, read_line
 from mrigan.launch.follow import Notice, StatusChanged
 from mrigan.launch.log_tail import LogLine
 

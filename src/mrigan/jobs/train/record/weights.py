@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.publisher import Publisher
-from mrigan.jobs.prepare import Prepared
+from mrigan.jobs.train.prepare import Prepared
 from mrigan.settings.fields import Settings
 from mrigan.storage.store import Store
 

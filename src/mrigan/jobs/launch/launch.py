@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mrigan.errors import MriganError, SettingsError
-from mrigan.jobs.launch_view import open_view
+from mrigan.jobs.launch.view import open_view
 from mrigan.jobs.storage_options import storage_options
 from mrigan.launch.aws import AWS_ERRORS, Aws, Request, explain
 from mrigan.launch.checks import Checks

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from mrigan.artifacts import run_tree
 from mrigan.errors import SettingsError
-from mrigan.jobs.previous import find_previous
 from mrigan.jobs.storage_options import storage_options
+from mrigan.jobs.train.previous import find_previous
 from mrigan.launch.request import PLATFORM_FOLDER
 from mrigan.runtime.sagemaker import (
     is_sagemaker,

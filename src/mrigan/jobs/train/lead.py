@@ -14,15 +14,15 @@ from mrigan.artifacts.publisher import Publisher
 from mrigan.data.pack import PullInterrupted
 from mrigan.data.sampler import epoch_order
 from mrigan.errors import DivergedError, MriganError, StorageError
-from mrigan.jobs.display import Display, open_display
-from mrigan.jobs.follow import COMPLETE, Outcome, follow, open_training
-from mrigan.jobs.initial import Initial, begin, find_initial
 from mrigan.jobs.model import fresh_state, is_r3, known, with_defaults
-from mrigan.jobs.output import open_output
-from mrigan.jobs.prepare import Prepared, prepare
-from mrigan.jobs.previous import Previous, find_previous, resume_point
-from mrigan.jobs.recorder import GRID_IMAGES, Recorder
-from mrigan.jobs.status import record_end
+from mrigan.jobs.train.display import Display, open_display
+from mrigan.jobs.train.follow import COMPLETE, Outcome, follow, open_training
+from mrigan.jobs.train.initial import Initial, begin, find_initial
+from mrigan.jobs.train.output import open_output
+from mrigan.jobs.train.prepare import Prepared, prepare
+from mrigan.jobs.train.previous import Previous, find_previous, resume_point
+from mrigan.jobs.train.record.recorder import GRID_IMAGES, Recorder
+from mrigan.jobs.train.status import record_end
 from mrigan.runtime.device import Hardware, choose_hardware, keep_freed_memory
 from mrigan.runtime.ranks import Ranks, join
 from mrigan.runtime.signals import StopRequest

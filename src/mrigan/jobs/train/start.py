@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import torch
 
-from mrigan.jobs.follow import Outcome
 from mrigan.jobs.model import is_r3, known, with_defaults
-from mrigan.jobs.train import train
+from mrigan.jobs.train.follow import Outcome
+from mrigan.jobs.train.lead import train
 from mrigan.runtime.sagemaker import is_sagemaker, read_cluster
 from mrigan.runtime.signals import StopRequest, end_with_parent
 from mrigan.runtime.torchrun import ONE_MACHINE, Machines, run_ranks

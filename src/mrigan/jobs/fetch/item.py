@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from mrigan.errors import StorageError
-from mrigan.jobs.fetch_plan import Item, read_record
+from mrigan.jobs.fetch.plan import Item, read_record
 from mrigan.storage.store import ObjectInfo, Store
 
 log = logging.getLogger(__name__)

@@ -24,14 +24,14 @@ from mrigan.artifacts.grids import render_grid
 from mrigan.artifacts.publisher import Publisher
 from mrigan.artifacts.report import render_report
 from mrigan.errors import StorageError
-from mrigan.jobs import watch
-from mrigan.jobs.drawing import Drawing
-from mrigan.jobs.history import History
-from mrigan.jobs.memory import MemoryReport
 from mrigan.jobs.model import is_r3, known
-from mrigan.jobs.prepare import Prepared
-from mrigan.jobs.status import status_facts
-from mrigan.jobs.weights import Best, publish_generator
+from mrigan.jobs.train.memory import MemoryReport
+from mrigan.jobs.train.prepare import Prepared
+from mrigan.jobs.train.record import watch
+from mrigan.jobs.train.record.drawing import Drawing
+from mrigan.jobs.train.record.history import History
+from mrigan.jobs.train.record.weights import Best, publish_generator
+from mrigan.jobs.train.status import status_facts
 from mrigan.runtime.device import reset_peak
 from mrigan.training.checkpoint import encode, snapshot
 from mrigan.training.guard import Verdict

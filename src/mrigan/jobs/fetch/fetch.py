@@ -27,8 +27,8 @@ from rich.progress import (
 )
 
 from mrigan.errors import StorageError
-from mrigan.jobs.fetch_item import Outcome, bring
-from mrigan.jobs.fetch_plan import Item, Plan, parse_parts, plan_fetch
+from mrigan.jobs.fetch.item import Outcome, bring
+from mrigan.jobs.fetch.plan import Item, Plan, parse_parts, plan_fetch
 from mrigan.storage.store import Store, StoreOptions, open_store
 
 __all__ = ["FetchSummary", "fetch", "parse_parts"]

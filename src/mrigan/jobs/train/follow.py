@@ -10,9 +10,9 @@ from enum import Enum
 
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import Pack, PullInterrupted
-from mrigan.jobs.initial import begin
 from mrigan.jobs.model import family_of, fresh_state, known
-from mrigan.jobs.prepare import plan_of, pull
+from mrigan.jobs.train.initial import begin
+from mrigan.jobs.train.prepare import plan_of, pull
 from mrigan.runtime.device import Hardware, free_bytes, keep_freed_memory
 from mrigan.runtime.ranks import Ranks
 from mrigan.runtime.signals import StopRequest

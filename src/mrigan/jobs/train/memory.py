@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.data.bank import fits_device
-from mrigan.jobs.prepare import Prepared
+from mrigan.jobs.train.prepare import Prepared
 from mrigan.runtime.device import free_bytes
 from mrigan.runtime.host_memory import peak_resident_bytes, resident_bytes
 from mrigan.training.state import TrainingState

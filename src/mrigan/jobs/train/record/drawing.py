@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mrigan.data.slices import to_grey
 from mrigan.jobs.model import known
-from mrigan.jobs.prepare import Prepared
+from mrigan.jobs.train.prepare import Prepared
 from mrigan.training.ema import settle_batchnorm
 from mrigan.training.loop import fixed_latents
 from mrigan.training.state import TrainingState

@@ -12,9 +12,9 @@ from mrigan.data.pack import Pack, RefusedError, open_pack
 from mrigan.data.source import open_source
 from mrigan.jobs.facts import machine, versions
 from mrigan.jobs.model import known
-from mrigan.jobs.previous import Previous, check_same_slices
-from mrigan.jobs.status import now, status_facts
 from mrigan.jobs.storage_options import storage_options
+from mrigan.jobs.train.previous import Previous, check_same_slices
+from mrigan.jobs.train.status import now, status_facts
 from mrigan.runtime.device import Hardware, allocator_in_force
 from mrigan.runtime.ranks import Ranks
 from mrigan.settings.fields import Settings, identity

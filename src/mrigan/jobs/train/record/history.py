@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 
-from mrigan.jobs import watch
-from mrigan.jobs.drawing import Drawing
 from mrigan.jobs.model import family_of
-from mrigan.jobs.prepare import Prepared
-from mrigan.jobs.score import Scorer, score_share
-from mrigan.jobs.weights import Best
+from mrigan.jobs.train.prepare import Prepared
+from mrigan.jobs.train.record import watch
+from mrigan.jobs.train.record.drawing import Drawing
+from mrigan.jobs.train.record.score import Scorer, score_share
+from mrigan.jobs.train.record.weights import Best
 from mrigan.runtime.device import memory_facts
 from mrigan.training.adaptive import MOST
 from mrigan.training.loop import COUNTED, Tick

@@ -1,0 +1,1 @@
+"""``mrigan fetch``: a run, brought to this machine."""

@@ -1,0 +1,1 @@
+"""``mrigan launch``: the job, sent to SageMaker and followed."""

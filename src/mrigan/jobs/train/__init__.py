@@ -1,0 +1,1 @@
+"""``mrigan train``: from settings to a published run."""
