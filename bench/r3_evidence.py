@@ -1,14 +1,15 @@
 """How ``r3-tiny`` and ``dcgan`` learn from few slices, measured against images seen, on a CPU.
 
-    python bench/r3_evidence.py [--processes 2] [--epochs 40] [--plot-only]
+    python bench/r3_evidence.py [--processes 2] [--epochs 24] [--plot-only]
 
-Both train on the same 512 phantoms at 40×32 with the job's own recipe: its defaults, its loop, 16
+Both train on the same 512 phantoms at 40×32 with the job's own recipe: its defaults, its loop, 8
 images behind each step. At nine points of a run 512 fakes are compared with 512 phantoms that no
 run has seen. Half an hour on two cores; each measurement is appended to the results at once, and
-started again it goes on with the runs that are missing.
+started again it goes on with the runs that are missing. Leaves curves and samples in docs/.
 """
 
 import argparse
+import io
 import json
 import multiprocessing
 import statistics
@@ -23,8 +24,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 
+from mrigan.artifacts.grids import render_grid
 from mrigan.data.bank import open_bank
 from mrigan.data.phantom import draw
 from mrigan.data.slices import to_grey
@@ -43,12 +46,13 @@ HEIGHT, WIDTH = 40, 32
 SLICES = 512
 MODELS = ("r3-tiny", "dcgan")
 # The same for both, so that equal images seen are equal steps. With r3's default of 64 so short a
-# run has 320 steps, and it is steps that count: 64 steps of 16 and of 64 came equally far.
-BATCH_SIZE, ACCUMULATION_STEPS = 16, 1
+# run has 192 steps, and it is steps that count: 64 steps of 16 and of 64 came equally far.
+BATCH_SIZE, ACCUMULATION_STEPS = 8, 1
 MEASUREMENTS = 8  # after the first, which is before training
 HELD_OUT, FLOORS = 10_000, range(20_000, 24_000, 1_000)  # first phantoms of each set
 RESULTS = Path(__file__).parent / "results" / "r3_evidence.jsonl"
-PLOT = Path(__file__).parents[1] / "docs" / "r3-evidence.png"
+DOCS = Path(__file__).parents[1] / "docs"
+SHOWN, COLUMNS = 24, 12  # pictures of each set among the samples
 COLOURS = {"r3-tiny": "#2563a8", "dcgan": "#c0392b"}
 
 
@@ -103,7 +107,7 @@ def measured_run(model: str, seed: int, epochs: int) -> Iterator[dict[str, Any]]
     state = fresh_state(settings, hardware)
     held_out, latent_dim = phantoms(HELD_OUT), known(settings.latent_dim)
     seconds = 0.0
-    row = {"model": model, "seed": seed, "epochs": epochs}
+    row = {"model": model, "seed": seed, "epochs": epochs, "torch": torch.__version__}
 
     def measure(sums: Sums) -> dict[str, Any]:
         images = max(int(sums.get("images", 0)), 1)
@@ -132,6 +136,13 @@ def measured_run(model: str, seed: int, epochs: int) -> Iterator[dict[str, Any]]
         seconds += step_seconds
         if tick.ends_epoch and tick.epoch in due:
             yield measure(state.epoch_sums)
+    drawn = render_grid(fakes(state, latent_dim)[:SHOWN].numpy(), COLUMNS)
+    samples_of(model, seed).write_bytes(drawn)
+
+
+def samples_of(model: str, seed: int) -> Path:
+    """Where what a run drew at its end is kept."""
+    return RESULTS.with_name(f"r3_evidence_{model}_{seed}.png")
 
 
 def timed(ticks: Iterator[Tick]) -> Iterator[tuple[Tick, float]]:
@@ -172,7 +183,21 @@ def measure_floor(results: Path) -> None:
         append(results, {"model": "phantoms", "seed": first, "images_seen": 0, **found})
 
 
-def plot(rows: dict[tuple[str, int, int], dict[str, Any]], path: Path) -> None:
+def plot_samples(seed: int, path: Path) -> None:
+    """What reals look like, and what both models drew at the end of the runs of ``seed``."""
+    reals = render_grid(phantoms(HELD_OUT)[:SHOWN].numpy(), COLUMNS)
+    named = {"phantoms that no run has seen": io.BytesIO(reals)}
+    named |= {model: io.BytesIO(samples_of(model, seed).read_bytes()) for model in MODELS}
+    figure = Figure(figsize=(9, 6.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (name, png) in zip(figure.subplots(len(named), 1), named.items(), strict=True):
+        axes.imshow(np.asarray(Image.open(png)), cmap="gray", vmin=0, vmax=255)
+        axes.set_title(name, loc="left", fontsize=9)
+        axes.set_axis_off()
+    figure.savefig(path)
+
+
+def plot_curves(rows: dict[tuple[str, int, int], dict[str, Any]], path: Path) -> None:
     """Median over seeds as a line, seeds faint; the floor dashed."""
     figure = Figure(figsize=(9, 3.8), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -215,19 +240,21 @@ def _curve(axes: Axes, rows: list[dict[str, Any]], what: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=40, help="of 512 phantoms")
+    parser.add_argument("--epochs", type=int, default=24, help="of 512 phantoms")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--plot", type=Path, default=PLOT)
+    parser.add_argument("--docs", type=Path, default=DOCS, help="folder of both pictures")
     parser.add_argument("--plot-only", action="store_true")
     args = parser.parse_args()
 
     found = read(args.results)
     if not args.plot_only:
         done = {(model, seed) for model, seed, images in found if images == args.epochs * SLICES}
-        jobs = [(model, seed) for seed in range(args.seeds) for model in MODELS]
+        # The slow model first, so that no process is left with a long run at the end.
+        jobs = [(model, seed) for model in MODELS for seed in range(args.seeds)]
         if not found:
-            append(args.results, {"machine": machine(choose_hardware("cpu", "fp32"))} | FIRST)
+            machine_row = {"machine": machine(choose_hardware("cpu", "fp32"))}
+            append(args.results, {"model": "", "seed": 0, "images_seen": 0, **machine_row})
             measure_floor(args.results)
         context = multiprocessing.get_context("spawn")
         with context.Pool(args.processes, maxtasksperchild=1) as pool:
@@ -235,10 +262,9 @@ def main() -> None:
             one = partial(work, epochs=args.epochs, results=args.results)
             for _ in pool.imap_unordered(one, missing):
                 pass
-    plot(read(args.results), args.plot)
+    plot_curves(read(args.results), args.docs / "r3-evidence.png")
+    plot_samples(0, args.docs / "r3-samples.png")
 
-
-FIRST = {"model": "", "seed": 0, "images_seen": 0, "torch": torch.__version__}
 
 if __name__ == "__main__":
     main()

@@ -57,6 +57,8 @@ COMMAND_LINE = [
     Case("a misspelt option of fetch", ["fetch", "done", "copy", "--olny", "samples"]),
     Case("an unknown part to fetch", ["fetch", "done", "copy", "--only", "sample"]),
     Case("phantoms that can't be drawn", ["phantom", "slices", "--count", "0", "--height", "31"]),
+    Case("a sheet without a name", ["preview", "sheets/"]),
+    Case("a sheet of one column", ["preview", "sheet.png", "--columns", "1"]),
     Case("a folder to upload that is not there", ["phantom", "slices", "--from", "nowhere"]),
     Case("a folder to upload with nothing in it", ["phantom", "slices", "--from", "empty"]),
 ]
@@ -80,6 +82,14 @@ SETTINGS = [
     variable("more than all of it", MAX_REFUSED="101%"),
     variable("an unknown choice", FIT="squash"),
     variable("an unknown model", MODEL="stylegan"),
+    variable("an unknown course of γ", GAMMA="large"),
+    Case("a sweep for a model without γ", ["gamma-sweep", "--model", "dcgan"]),
+    Case("a sweep of one γ", ["gamma-sweep", "--model", "r3-tiny", "--gamma", "paper"]),
+    variable("a pattern that does not close", VOLUME_PATTERN="(scan"),
+    variable("a pattern without a group", VOLUME_PATTERN="scan_[0-9]+"),
+    variable("a rotation beyond 15°", AUGMENT_ROTATION="90"),
+    variable("frozen layers without weights", FREEZE_D="2"),
+    Case("a launch without role and image", ["launch"]),
     variable("an unknown precision", PRECISION="fp16"),
     variable("an unknown encryption", SSE="kms"),
     variable("a KMS key without KMS", SSE_KMS_KEY_ID="alias/mri"),
@@ -118,6 +128,14 @@ RUNS = [
         [*TRAIN, "--output-uri", "wild", "--epochs", "40", "--g-lr", "1", "--d-lr", "1", "--beta1",
          "0.9", "--beta2", "0"],
     ),
+    Case(
+        "weights of a place without a run",
+        [*TRAIN, "--output-uri", "run", "--init-from", "empty"],
+    ),
+    Case(
+        "weights of another model",
+        [*TRAIN, "--output-uri", "run", "--init-from", "done", "--model", "r3-tiny"],
+    ),
     Case("no run to fetch", ["fetch", "empty", "copy"]),
     Case("a folder of runs to fetch", ["fetch", "a", "copy"], files={"a/run/status.json": "{}"}),
     Case("a run fetched into itself", ["fetch", "done", "done"]),
@@ -128,6 +146,7 @@ DATA = [
     Case("no such folder", [*TRAIN, "--input-uri", "nowhere", "--output-uri", "run"]),
     Case("a file for a folder", [*TRAIN, "--input-uri", "a-file", "--output-uri", "run"]),
     Case("no slice among the objects", [*TRAIN, "--input-uri", "useless", "--output-uri", "run"]),
+    Case("no slice for a sheet", ["preview", "sheet.png", "--input-uri", "empty"]),
     Case("too many refused", [*TRAIN, "--input-uri", "mixed", "--output-uri", "run"]),
 ]
 

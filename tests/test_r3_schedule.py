@@ -58,7 +58,7 @@ def test_gamma_goes_with_the_number_of_pixels():
 
 @pytest.mark.parametrize(
     ("given", "rates"),
-    [({}, (2e-3, 2e-3)), ({"d_lr": 1e-4}, (2e-3, 1e-4)), ({"model": "r3-s"}, (2e-4, 2e-4))],
+    [({}, (4e-3, 4e-3)), ({"d_lr": 1e-4}, (4e-3, 1e-4)), ({"model": "r3-s"}, (2e-4, 2e-4))],
 )
 def test_a_preset_begins_at_its_own_rates_or_those_given_and_ends_at_a_quarter(given, rates):
     sizes = {"image_height": 32, "image_width": 32}

@@ -10,7 +10,7 @@ from mrigan.artifacts.checkpoints import keep_newest, publish_checkpoint
 from mrigan.errors import SettingsError, StorageError
 from mrigan.jobs.model import with_defaults
 from mrigan.jobs.train.output import open_output
-from mrigan.settings.fields import identity
+from mrigan.settings.identity import identity
 from mrigan.settings.sources import load_settings
 from mrigan.storage.store import open_store
 

@@ -7,7 +7,8 @@ from mrigan.errors import SettingsError
 from mrigan.jobs.model import with_defaults
 from mrigan.settings import allocator
 from mrigan.settings.describe import add_options, described
-from mrigan.settings.fields import Settings, differences, identity
+from mrigan.settings.fields import Settings
+from mrigan.settings.identity import differences, identity
 from mrigan.settings.sources import load_settings
 
 

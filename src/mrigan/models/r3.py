@@ -46,7 +46,7 @@ class Preset:
 
 
 PRESETS = {
-    "r3-tiny": Preset(widths=(32, 32, 32, 32, 16, 16, 8), group_width=8, learning_rate=2e-3),
+    "r3-tiny": Preset(widths=(32, 32, 32, 32, 16, 16, 8), group_width=8, learning_rate=4e-3),
     "r3-s": Preset(widths=(192, 192, 192, 192, 96, 48, 24)),
     "r3-m": Preset(widths=(384, 384, 384, 384, 192, 96, 48)),
     "r3-l": Preset(widths=(768, 768, 768, 768, 384, 192, 96)),

@@ -1,11 +1,9 @@
 """The settings themselves: one declaration per knob, with its unit, bounds and one line of meaning.
 
 The description of a field is what ``mrigan train --help`` and the README's table print.
-A field is part of a run's identity unless it is listed in ``FREE_TO_CHANGE``.
+A field is part of a run's identity unless ``identity.py`` says otherwise.
 """
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,45 +11,19 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from mrigan.settings.declared import DeclaredSettings
+from mrigan.settings.values import (
+    Beta,
+    Count,
+    Rate,
+    Uri,
+    is_inside,
+    is_same,
+    percent,
+    with_a_group,
+    writable_uri,
+)
 
 ENV_PREFIX = "MRIGAN_"
-
-
-def _percent(value: object) -> object:
-    return value.strip().removesuffix("%") if isinstance(value, str) else value
-
-
-def _with_a_group(value: str) -> str:
-    try:
-        groups = re.compile(value).groups
-    except re.error as error:
-        raise ValueError(f"no regular expression: {error}") from None
-    if value and not groups:
-        raise ValueError(r"no group; put what names the volume into (...), as in ^(.*)_\d+\.png$")
-    return value
-
-
-def _known_uri(value: str) -> str:
-    scheme, separator, rest = value.partition("://")
-    if separator and scheme not in {"s3", "file", "phantom"}:
-        raise ValueError(f"{scheme}:// is not supported; use s3://bucket/prefix or a folder")
-    if separator and not rest.strip("/"):
-        raise ValueError(f"nothing follows {scheme}://; name what is meant")
-    if scheme == "phantom" and separator and not (rest.isdecimal() and int(rest) > 0):
-        raise ValueError("phantom:// takes a number of slices, as in phantom://512")
-    return value
-
-
-def _writable_uri(value: str) -> str:
-    if value.startswith("phantom://"):
-        raise ValueError("phantom:// can't be written to; use s3://bucket/prefix or a folder")
-    return value
-
-
-Uri = Annotated[str, Field(min_length=1), AfterValidator(_known_uri)]
-Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
-Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
 
 
 class Settings(DeclaredSettings):
@@ -72,7 +44,7 @@ class Settings(DeclaredSettings):
         description="where the slices are: `s3://bucket/prefix`, a folder, or `phantom://N` "
         "(N procedural slices)",
     )
-    output_uri: Annotated[Uri, AfterValidator(_writable_uri)] = Field(
+    output_uri: Annotated[Uri, AfterValidator(writable_uri)] = Field(
         "runs/demo",
         description="where the run is written: `s3://bucket/prefix` or a folder; the same one "
         "again resumes it",
@@ -82,13 +54,13 @@ class Settings(DeclaredSettings):
     fit: Literal["stretch", "pad", "crop"] = Field(
         "stretch", description="how a slice of another shape is brought to height × width"
     )
-    max_refused: Annotated[float, BeforeValidator(_percent)] = Field(
+    max_refused: Annotated[float, BeforeValidator(percent)] = Field(
         5.0,
         ge=0,
         le=100,
         description="objects that may be unusable before the job stops, percent of those listed",
     )
-    holdout: Annotated[float | None, BeforeValidator(_percent)] = Field(
+    holdout: Annotated[float | None, BeforeValidator(percent)] = Field(
         None,
         ge=0,
         le=50,
@@ -96,7 +68,7 @@ class Settings(DeclaredSettings):
         description="volumes held out of training, which scores are taken against, percent; "
         "default: the model's, 0 for `dcgan`, 10 for `r3`",
     )
-    volume_pattern: Annotated[str, AfterValidator(_with_a_group)] = Field(
+    volume_pattern: Annotated[str, AfterValidator(with_a_group)] = Field(
         "",
         description="regular expression whose first group, in a slice's key, names its volume (a "
         "patient, a scan); default: the key without its trailing slice number",
@@ -141,12 +113,12 @@ class Settings(DeclaredSettings):
     g_lr: Rate | None = Field(
         None,
         description="learning rate of G (Adam), from which `r3`'s falls to a quarter; default: "
-        "the model's, 0.002 for `r3-tiny`, else 0.0002",
+        "the model's, 0.004 for `r3-tiny`, else 0.0002",
     )
     d_lr: Rate | None = Field(
         None,
         description="learning rate of D (Adam), from which `r3`'s falls to a quarter; default: "
-        "the model's, 0.002 for `r3-tiny`, else 0.0002",
+        "the model's, 0.004 for `r3-tiny`, else 0.0002",
     )
     beta1: Beta | None = Field(
         None, description="Adam's β1 for both; default: the model's, 0.5 for `dcgan`"
@@ -180,7 +152,7 @@ class Settings(DeclaredSettings):
         0, ge=0, lt=2**63, description="fixes initial weights, data order, latents and dropout"
     )
 
-    init_from: Annotated[Uri, AfterValidator(_writable_uri)] | None = Field(
+    init_from: Annotated[Uri, AfterValidator(writable_uri)] | None = Field(
         None,
         description="another run whose newest weights this one starts from, its `OUTPUT_URI`; "
         "same `model`, size and `latent_dim`",
@@ -230,73 +202,14 @@ class Settings(DeclaredSettings):
             raise ValueError("micro_batch is for r3; dcgan's BatchNorm sees batch_size images")
         if self.freeze_d and not self.init_from:
             raise ValueError("freeze_d is set, but not init_from: only learnt stages are worth it")
-        if self.init_from and _is_same(self.init_from, self.output_uri):
+        if self.init_from and is_same(self.init_from, self.output_uri):
             raise ValueError(
                 "init_from is output_uri itself: the same command again resumes a run; "
                 "choose another place for this one"
             )
-        if _is_inside(self.output_uri, self.input_uri):
+        if is_inside(self.output_uri, self.input_uri):
             raise ValueError(
                 f"output_uri {self.output_uri} lies inside input_uri {self.input_uri}: the next "
                 "start would train on its own samples; choose a place beside it"
             )
         return self
-
-
-# What may differ when a run goes on: nothing here changes a weight.
-FREE_TO_CHANGE = frozenset(
-    {
-        "input_uri",  # the slices themselves are compared, by fingerprint
-        "output_uri",
-        "max_refused",
-        "cache_dir",
-        "epochs",
-        "micro_batch",
-        "sample_every",
-        "checkpoint_every",
-        "checkpoint_minutes",
-        "keep_checkpoints",
-        "device",
-        "download_concurrency",
-        "storage_retries",
-        "storage_timeout",
-        "sse",
-        "sse_kms_key_id",
-        "log_format",
-    }
-)
-
-
-def identity(settings: Settings) -> dict[str, object]:
-    """The settings that make a run this run: a resume must agree on every one."""
-    # r3's schedule is a function of the run's length.
-    free = FREE_TO_CHANGE if settings.model == "dcgan" else FREE_TO_CHANGE - {"epochs"}
-    return {
-        name: value for name, value in settings.model_dump(mode="json").items() if name not in free
-    }
-
-
-def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
-    """One phrase for each setting on which two runs disagree, as ``batch_size is 16, was 32``."""
-    return [
-        f"{name} is {ours.get(name)}, was {theirs.get(name)}"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
-
-
-def _is_inside(inner: str, outer: str) -> bool:
-    """Whether ``inner`` is ``outer`` or lies below it; both of one scheme."""
-    if inner.startswith("s3://") != outer.startswith("s3://") or outer.startswith("phantom://"):
-        return False
-    if inner.startswith("s3://"):
-        return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
-    return _folder(inner).is_relative_to(_folder(outer))
-
-
-def _is_same(one: str, other: str) -> bool:
-    return _is_inside(one, other) and _is_inside(other, one)
-
-
-def _folder(uri: str) -> Path:
-    return Path(uri.removeprefix("file://")).expanduser().resolve()

@@ -9,7 +9,8 @@ from mrigan.errors import SettingsError
 from mrigan.jobs.model import d_resolutions
 from mrigan.jobs.storage_options import storage_options
 from mrigan.runtime.ranks import Ranks
-from mrigan.settings.fields import Settings, differences
+from mrigan.settings.fields import Settings
+from mrigan.settings.identity import differences
 from mrigan.storage.store import open_store
 from mrigan.training.checkpoint import adopt, decode, encode, restore
 from mrigan.training.state import TrainingState

@@ -17,7 +17,8 @@ from mrigan.jobs.train.previous import Previous, check_same_slices
 from mrigan.jobs.train.status import now, status_facts
 from mrigan.runtime.device import Hardware, allocator_in_force
 from mrigan.runtime.ranks import Ranks
-from mrigan.settings.fields import Settings, identity
+from mrigan.settings.fields import Settings
+from mrigan.settings.identity import identity
 from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import Store
 from mrigan.training.plan import ENOUGH_STEPS, Plan

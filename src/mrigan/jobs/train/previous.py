@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import SavedCheckpoint, delete_after, newest_checkpoint
 from mrigan.errors import DataError, SettingsError
-from mrigan.settings.fields import Settings, differences, identity
+from mrigan.settings.fields import Settings
+from mrigan.settings.identity import differences, identity
 from mrigan.storage.store import Store
 
 

@@ -1,0 +1,46 @@
+"""Which settings make a run this run, and which may change when it goes on."""
+
+from collections.abc import Mapping
+
+from mrigan.settings.fields import Settings
+
+# What may differ when a run goes on: nothing here changes a weight.
+FREE_TO_CHANGE = frozenset(
+    {
+        "input_uri",  # the slices themselves are compared, by fingerprint
+        "output_uri",
+        "max_refused",
+        "cache_dir",
+        "epochs",
+        "micro_batch",
+        "sample_every",
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "device",
+        "download_concurrency",
+        "storage_retries",
+        "storage_timeout",
+        "sse",
+        "sse_kms_key_id",
+        "log_format",
+    }
+)
+
+
+def identity(settings: Settings) -> dict[str, object]:
+    """The settings that make a run this run: a resume must agree on every one."""
+    # r3's schedule is a function of the run's length.
+    free = FREE_TO_CHANGE if settings.model == "dcgan" else FREE_TO_CHANGE - {"epochs"}
+    return {
+        name: value for name, value in settings.model_dump(mode="json").items() if name not in free
+    }
+
+
+def differences(ours: Mapping[str, object], theirs: Mapping[str, object]) -> list[str]:
+    """One phrase for each setting on which two runs disagree, as ``batch_size is 16, was 32``."""
+    return [
+        f"{name} is {ours.get(name)}, was {theirs.get(name)}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]

@@ -1,0 +1,65 @@
+"""What a setting's value may be, beyond its type: URIs, patterns, shares, rates."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+
+def percent(value: object) -> object:
+    """Take ``5%`` for 5."""
+    return value.strip().removesuffix("%") if isinstance(value, str) else value
+
+
+def with_a_group(value: str) -> str:
+    """Refuse a regular expression that picks nothing out."""
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    if value and not groups:
+        raise ValueError(r"no group; put what names the volume into (...), as in ^(.*)_\d+\.png$")
+    return value
+
+
+def _known_uri(value: str) -> str:
+    scheme, separator, rest = value.partition("://")
+    if separator and scheme not in {"s3", "file", "phantom"}:
+        raise ValueError(f"{scheme}:// is not supported; use s3://bucket/prefix or a folder")
+    if separator and not rest.strip("/"):
+        raise ValueError(f"nothing follows {scheme}://; name what is meant")
+    if scheme == "phantom" and separator and not (rest.isdecimal() and int(rest) > 0):
+        raise ValueError("phantom:// takes a number of slices, as in phantom://512")
+    return value
+
+
+def writable_uri(value: str) -> str:
+    """Refuse what can only be read."""
+    if value.startswith("phantom://"):
+        raise ValueError("phantom:// can't be written to; use s3://bucket/prefix or a folder")
+    return value
+
+
+Uri = Annotated[str, Field(min_length=1), AfterValidator(_known_uri)]
+Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def is_inside(inner: str, outer: str) -> bool:
+    """Whether ``inner`` is ``outer`` or lies below it; both of one scheme."""
+    if inner.startswith("s3://") != outer.startswith("s3://") or outer.startswith("phantom://"):
+        return False
+    if inner.startswith("s3://"):
+        return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+    return _folder(inner).is_relative_to(_folder(outer))
+
+
+def is_same(one: str, other: str) -> bool:
+    """Whether both name one place."""
+    return is_inside(one, other) and is_inside(other, one)
+
+
+def _folder(uri: str) -> Path:
+    return Path(uri.removeprefix("file://")).expanduser().resolve()
