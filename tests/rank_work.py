@@ -32,7 +32,7 @@ SMALLEST = Preset(widths=(8, 8, 8, 8, 8), group_width=8)
 
 
 def state_of(batch_size, preset=None):
-    return build_state(
+    state = build_state(
         latent_dim=6,
         height=SIZE[0],
         width=SIZE[1],
@@ -43,6 +43,10 @@ def state_of(batch_size, preset=None):
         preset=preset,
         with_average=preset is not None,
     )
+    for name, weight in [*state.G.named_parameters(), *state.D.named_parameters()]:
+        if name.endswith("reduce.weight"):  # while they are 0, what is before them learns nothing
+            torch.nn.init.normal_(weight, 0.0, 0.1)
+    return state
 
 
 def family_of(plan):

@@ -31,10 +31,12 @@ def state_of():
     )
 
 
-def ticks_of(state, is_bad, *, phase="d", epochs=4):
+def ticks_of(state, is_bad, *, phase="d", epochs=4, shown=None):
     """Train in steps of 4 of 12 slices; a step is not finite where ``is_bad(state)`` says so."""
 
     def take(indices):
+        if shown is not None:
+            shown.append(indices)
         return SLICES[indices] * (math.nan if phase == "d" and is_bad(state) else 1.0)
 
     def spoil(_module, _inputs, logits):
@@ -171,6 +173,42 @@ def test_the_last_step_of_a_run_is_not_skipped():
     said = list(ticks_of(state, at(8), epochs=1))
     assert [tick.verdict for tick in said] == [TAKEN, TAKEN, GONE_BACK, TAKEN, TAKEN, TAKEN]
     assert state.attempt == 1
+
+
+def test_the_place_to_go_back_to_is_the_same_the_second_time(monkeypatch):
+    monkeypatch.setattr("mrigan.training.guard._STEPS_BETWEEN_COPIES", 3)
+    state, places = state_of(), []
+
+    def is_bad(state):  # from the second step of the second epoch on
+        return state.attempt < 2 and state.images_seen in (16, 20, 24)
+
+    kept = []
+    for tick in ticks_of(state, is_bad):
+        if (tick.verdict, tick.images_seen) == (TAKEN, 12) and not kept:
+            kept.append(moving(state))
+        if tick.verdict is GONE_BACK:
+            places.append((tick.images_seen, same(moving(state), kept[0])))
+    assert places == [(12, True), (12, True)]
+
+
+def test_another_attempt_sees_every_slice_in_another_order():
+    state, shown = state_of(), []
+    list(ticks_of(state, lambda state: state.attempt == 0, epochs=1, shown=shown))
+    first, second = torch.cat(shown[:3]), torch.cat(shown[3:])
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
+    assert not torch.equal(first, second)
+
+
+def test_going_back_does_not_undo_what_memory_taught():
+    state = state_of()
+
+    def check(_module, inputs):
+        if state.attempt == 0 and len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError
+
+    state.G.register_forward_pre_hook(check)
+    list(ticks_of(state, lambda state: state.attempt == 0, epochs=1))
+    assert (state.attempt, state.micro_batch) == (1, 2)
 
 
 @pytest.mark.parametrize("phase", ["d", "g"])

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from mrigan.models.r3 import GROUP_WIDTHS, PRESETS, Discriminator, Generator, Preset
-from mrigan.models.r3_layers import Residual, doubled, halved, pyramid
+from mrigan.models.r3_layers import Doubled, Halved, Residual, pyramid
 
 TINY = PRESETS["r3-tiny"]
 SIZE = (32, 40)
@@ -21,6 +21,14 @@ def stirred(network):
         if name.endswith("reduce.weight"):
             torch.nn.init.normal_(weight, 0.0, 0.1)
     return network
+
+
+def doubled(x, size):
+    return Doubled(size)(x)
+
+
+def halved(x):
+    return Halved(tuple(x.shape[2:]))(x)
 
 
 @pytest.fixture(autouse=True)

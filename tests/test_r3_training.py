@@ -11,6 +11,7 @@ from mrigan.models.r3 import Preset
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.family import r3
+from mrigan.training.guard import Verdict
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 from mrigan.training.schedule import gamma_ramp, r3_schedule
@@ -25,6 +26,15 @@ EVERYTHING = Policy(flips=True, rotation_degrees=15.0)
 SLICES = torch.rand(64, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
 
 
+def stir(state):
+    """Let residual branches do something: while their last weights are 0, the others learn nothing."""
+    for network in (state.G, state.D, state.G_ema):
+        generator = torch.Generator().manual_seed(1)
+        for name, weight in network.named_parameters():
+            if name.endswith("reduce.weight"):
+                torch.nn.init.normal_(weight, 0.0, 0.1, generator=generator)
+
+
 def state_of(seed=0, batch_size=8):
     state = build_state(
         latent_dim=LATENTS,
@@ -37,6 +47,7 @@ def state_of(seed=0, batch_size=8):
         preset=SMALLEST,
         with_average=True,
     )
+    stir(state)
     # Half of all transformations, and so near a decision that p moves within a step or two.
     state.augment = AdaptiveP(p=0.5, sign_sum=100.0, pairs=245)
     return state
@@ -152,6 +163,7 @@ def test_gradients_do_not_depend_on_the_micro_batch(micro_batch, whole_step):
     state = state_of(batch_size=micro_batch)
     tick = next(ticks_of(state, plan_of(slices=64, batch_size=8, accumulation_steps=8)))
     expected, sums = whole_step
+    assert all(bool(gradient.any()) for gradient in expected.values())
     assert_close(gradients(state), expected)
     for name, value in tick.sums.items():
         assert float(value) == pytest.approx(sums[name], rel=1e-5), name
@@ -187,6 +199,34 @@ def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(limited):
     assert [tick.images_seen for tick in ticks] == [8, 11, 19, 22]
     assert_close(weights(small), weights(whole), tolerance=2e-5)
     assert small.augment.p == whole.augment.p
+
+
+def test_going_back_halves_the_schedules_rates_and_restores_average_and_augmentation():
+    plan = plan_of(slices=8, epochs=4)
+    state = state_of()
+    start = weights(state), state.augment
+
+    def take(indices):
+        return SLICES[indices] * (math.nan if state.attempt == 0 else 1.0)
+
+    ticks = ticks_of(state, plan, take=take)
+    for tick in islice(ticks, 3):
+        assert tick.verdict is not Verdict.TAKEN
+    assert tick.verdict is Verdict.GONE_BACK
+    assert_same_bits(weights(state), start[0])
+    assert state.augment == start[1]
+    next(ticks)
+    rates = [optim.param_groups[0]["lr"] for optim in (state.g_optim, state.d_optim)]
+    assert rates == pytest.approx([1e-4, 1e-4])
+
+
+def test_what_fitted_elsewhere_is_not_taken_over():
+    saved = snapshot(state_of(batch_size=3))
+    for place, micro_batch in (("", 3), ("1 x NVIDIA H200", 8)):
+        state = state_of()
+        state.place = place
+        restore(state, saved)
+        assert state.micro_batch == micro_batch
 
 
 def test_the_first_d_loss_is_that_of_a_d_that_can_not_tell():

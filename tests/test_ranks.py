@@ -103,6 +103,7 @@ def test_ranks_have_the_gradients_of_r3_to_a_hundred_thousandth(alone, ranks):
     for _, results in ranks:
         ours = results["r3"]
         for gradient, expected in zip(ours["gradients"], one["gradients"], strict=True):
+            assert expected.any()
             # By the size of each: some are sums that nearly cancel.
             assert (gradient - expected).norm() <= 1e-5 * expected.norm() + 1e-9
         assert ours["sums"][0] == pytest.approx(one["sums"][0], rel=1e-5)

@@ -28,6 +28,8 @@ _PICTURE_NUMBER = re.compile(r"(?:(?:^|/)phantom-[0-9]{6}|\([0-9]+\))$")
 # A scanner makes no more of one head: names that differ so often in a number count pictures.
 _MOST_SLICES = 512
 _FEW_VOLUMES = 10
+# Whole volumes are dealt, so few of them miss the share that was asked for, but not by so much.
+_TOO_MUCH, _TOO_MUCH_OF_ASKED = 0.5, 2.0
 
 
 def volume_ids(keys: Sequence[str], pattern: str = "") -> list[str]:
@@ -62,7 +64,7 @@ def deal(pack: Pack, *, percent: float, pattern: str = "", seed: int = 0) -> Pac
         seed: Of the run.
 
     Raises:
-        SettingsError: As ``volume_ids``.
+        SettingsError: As ``volume_ids``, or so much would be held out that little is left.
     """
     if not percent:
         return pack
@@ -73,6 +75,7 @@ def deal(pack: Pack, *, percent: float, pattern: str = "", seed: int = 0) -> Pac
     if "holdout" not in sides:
         _warn_of_none(used, names)
         return pack
+    _refuse_too_much(used, names, sides, percent)
     named = dict(zip((entry.key for entry in used), zip(names, sides, strict=True), strict=True))
     rows = np.array([entry.row for entry in used])
     dealt = replace(
@@ -117,6 +120,20 @@ def _sides(used: Sequence[ManifestEntry], is_held: Sequence[bool]) -> list[Side]
         "training" if not held else "copy" if entry.sha256 in trained else "holdout"
         for entry, held in zip(used, is_held, strict=True)
     ]
+
+
+def _refuse_too_much(
+    used: Sequence[ManifestEntry], names: Sequence[str], sides: Sequence[Side], percent: float
+) -> None:
+    """A whole class of slices taken for one volume must not vanish from training unnoticed."""
+    held = sum(side != "training" for side in sides)
+    if held <= max(_TOO_MUCH, _TOO_MUCH_OF_ASKED * percent / 100) * len(used):
+        return
+    raise SettingsError(
+        f"MRIGAN_HOLDOUT: {held:,} of {len(used):,} slices would be held out, since there are only "
+        f"{len(set(names))} volumes and {used[0].key!r} is taken for a slice of {names[0]!r}; say "
+        "with MRIGAN_VOLUME_PATTERN what a volume is, or set MRIGAN_HOLDOUT=0"
+    )
 
 
 def _with_side(entry: ManifestEntry, named: dict[str, tuple[str, Side]]) -> ManifestEntry:

@@ -90,10 +90,20 @@ def _laplacian(images: Tensor) -> list[Tensor]:
     pyramid = []
     for _ in range(laplacian_levels(*images.shape[2:]) - 1):
         small = F.avg_pool2d(x, 2)
-        # An odd side's last pixel is in no 2×2 mean: nearest enlargement covers it.
-        pyramid.append((x - F.interpolate(small, size=x.shape[2:]))[:, 0])
+        pyramid.append((x - _enlarged(small, x.shape[2:]))[:, 0])
         x = small
     return [*pyramid, x[:, 0]]
+
+
+def _enlarged(small: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Repeat each pixel 2×2; an odd side's last one, which is in no 2×2 mean, takes its neighbour.
+
+    ``F.interpolate`` to an odd size would stretch instead, and no mean lie over its own pixels.
+    """
+    rows, columns = (
+        (torch.arange(side, device=small.device) // 2).clamp(max=side // 2 - 1) for side in size
+    )
+    return small[:, :, rows[:, None], columns]
 
 
 def _level_distance(real: Tensor, fake: Tensor, generator: torch.Generator) -> float:

@@ -38,8 +38,10 @@ def duplicate_share(real: Tensor, fake: Tensor) -> float:
         real: (N, 1, H, W) uint8, two at least.
         fake: (M, 1, H, W) uint8, two at least.
     """
-    near = _NEAR_SHARE * nearest_distances(thumbnails(real)).quantile(_NEAR_QUANTILE)
-    return float((nearest_distances(thumbnails(fake)) < near).double().mean())
+    distances = nearest_distances(thumbnails(real))
+    apart = distances[distances > 0]  # a slice that is there twice says nothing of the others
+    near = _NEAR_SHARE * apart.quantile(_NEAR_QUANTILE) if len(apart) else 0.0
+    return float((nearest_distances(thumbnails(fake)) <= near).double().mean())
 
 
 def _spread(images: Tensor) -> Tensor:

@@ -77,6 +77,8 @@ def fresh_state(settings: Settings, hardware: Hardware, ranks: Ranks = ALONE) ->
         with_average=settings.ema_images != 0,
         freeze_d=settings.freeze_d or 0,
     )
+    device = hardware.name if hardware.device.type == "cuda" else hardware.device.type
+    state.place = f"{ranks.world.size} x {device}"
     if settings.sync_batchnorm and ranks.world.size > 1:
         synchronise(state.G, ranks)
     return state
@@ -102,6 +104,9 @@ def family_of(settings: Settings, plan: Plan) -> Family:
         values = replace(values, beta2=schedule.Ramp(settings.beta2, settings.beta2))
     if settings.ema_images is not None:
         values = replace(values, ema_half_life_images=schedule.Ramp(0.0, settings.ema_images))
+    if settings.init_from:  # the average, too, is taken over, and a ramp would drop it at once
+        half_life = values.ema_half_life_images.end
+        values = replace(values, ema_half_life_images=schedule.Ramp(half_life, half_life))
     start = schedule.LEARNING_RATE.start
     return family.r3(
         values,

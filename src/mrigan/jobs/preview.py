@@ -42,12 +42,14 @@ def preview(settings: Settings, place: str, *, rows: int, columns: int, p: float
     """
     if rows < 1 or columns < 2 or not 0 <= p <= 1:
         raise SettingsError("a sheet has at least --rows 1 and --columns 2, and --p is from 0 to 1")
-    folder, _, name = place.rpartition("/")
-    if not name:
-        raise SettingsError(f"{place}: names no file; add one, as in {place}sheet.png")
+    folder, slash, name = place.rpartition("/")
+    if not name or folder == "s3:/":
+        raise SettingsError(f"{place}: names no file; add one, as in {place.rstrip('/')}/sheet.png")
     images = _some_slices(settings, rows)
     sheet = draw_sheet(settings, images, columns=columns, p=p)
-    open_store(folder or ".", storage_options(settings)).put(name, render_grid(sheet, columns))
+    open_store(folder or slash or ".", storage_options(settings)).put(
+        name, render_grid(sheet, columns)
+    )
     log.info("written", extra={"sheet": place, "slices": len(images), "p": p})
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mrigan.models.r3_layers import LEAKY_GAIN, Conv, Residual, doubled, halved, pyramid
+from mrigan.models.r3_layers import LEAKY_GAIN, Conv, Doubled, Halved, Residual, pyramid
 
 LATENT_DIM = 64
 BLOCKS = 2  # residual blocks at each resolution
@@ -67,7 +67,9 @@ class Generator(nn.Module):
         self.basis = nn.Parameter(torch.randn(widths[0], *sizes[0]))
         self.stages = nn.ModuleList(
             GeneratorStage(before, channels, size, gain, preset.group_width)
-            for before, channels, size in zip([widths[0], *widths], widths, sizes, strict=False)
+            for before, channels, size in zip(
+                [widths[0], *widths], widths, [None, *sizes[1:]], strict=False
+            )
         )
         self.half_precision = _half_precision(sizes)
         self.to_grey = Conv(widths[-1], 1)
@@ -95,8 +97,10 @@ class Discriminator(nn.Module):
         gain = _residual_gain(len(sizes))
         self.from_grey = Conv(1, widths[-1])
         self.stages = nn.ModuleList(
-            DiscriminatorStage(channels, below, gain, preset.group_width)
-            for channels, below in zip(widths[::-1], [*widths[-2::-1], None], strict=True)
+            DiscriminatorStage(channels, below, size, gain, preset.group_width)
+            for channels, below, size in zip(
+                widths[::-1], [*widths[-2::-1], None], sizes[::-1], strict=True
+            )
         )
         self.half_precision = _half_precision(sizes)[::-1]
         self.basis = nn.Parameter(
@@ -124,46 +128,47 @@ class Discriminator(nn.Module):
 
 
 class GeneratorStage(nn.Module):
-    """One resolution of G: change of width, upsampling to ``size``, residual blocks."""
+    """One resolution of G: change of width, upsampling to ``size`` if any, residual blocks."""
 
     def __init__(
         self,
         in_channels: int,
         channels: int,
+        size: tuple[int, int] | None,
+        gain: float,
+        group_width: int | None,
+    ) -> None:
+        super().__init__()
+        self.widen = _transition(in_channels, channels)
+        self.enlarge = nn.Identity() if size is None else Doubled(size)
+        self.blocks = _blocks(channels, gain, group_width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, h, w) to (N, channels, H, W)."""
+        # The change of width comes before the upsampling: a quarter of the pixels.
+        out: Tensor = self.blocks(self.enlarge(self.widen(x)))
+        return out
+
+
+class DiscriminatorStage(nn.Module):
+    """One resolution of D, ``size``: residual blocks, then, unless it is the last, the way down."""
+
+    def __init__(
+        self,
+        channels: int,
+        below: int | None,
         size: tuple[int, int],
         gain: float,
         group_width: int | None,
     ) -> None:
         super().__init__()
-        self.size = size
-        self.widen = _transition(in_channels, channels)
         self.blocks = _blocks(channels, gain, group_width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in_channels, h, w) to (N, channels, H, W)."""
-        x = self.widen(x)  # before the upsampling: a quarter of the pixels
-        if tuple(x.shape[2:]) != self.size:
-            x = doubled(x, self.size)
-        out: Tensor = self.blocks(x)
-        return out
-
-
-class DiscriminatorStage(nn.Module):
-    """One resolution of D: residual blocks, then, unless it is the last, the way down."""
-
-    def __init__(
-        self, channels: int, below: int | None, gain: float, group_width: int | None
-    ) -> None:
-        super().__init__()
-        self.blocks = _blocks(channels, gain, group_width)
-        self.is_last = below is None
+        self.shrink = nn.Identity() if below is None else Halved(size)
         self.widen = _transition(channels, channels if below is None else below)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, channels, H, W) to (N, below, ⌈H/2⌉, ⌈W/2⌉); the last keeps its shape."""
-        out: Tensor = self.blocks(x)
-        if not self.is_last:
-            out = self.widen(halved(out))
+        out: Tensor = self.widen(self.shrink(self.blocks(x)))
         return out
 
 

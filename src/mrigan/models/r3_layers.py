@@ -26,45 +26,70 @@ def pyramid(height: int, width: int) -> tuple[tuple[int, int], ...]:
     return tuple(sizes)
 
 
-def doubled(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Smoothly upsample (N, C, h, w) to ``size``, at most (2h, 2w); what is over is cut off.
-
-    Nearest ×2, then [1, 2, 1]²/16; a flat picture stays flat up to its edges.
-    """
-    height, width = size
-    x = F.interpolate(x, scale_factor=2.0)[:, :, :height, :width]
-    return _filtered(x, (1, 2, 1), stride=1)
-
-
-def halved(x: Tensor) -> Tensor:
-    """Smoothly downsample (N, C, h, w) to half, rounded up; a flat picture stays flat.
-
-    [1, 3, 3, 1]²/64 at stride 2, which is [1, 2, 1]²/16 followed by 2×2 means.
-    """
-    dtype = x.dtype
-    if x.device.type == "cpu" and dtype is torch.bfloat16:
-        x = x.float()  # a depthwise convolution in bf16 takes five times as long on a CPU
-    return _filtered(x, (1, 3, 3, 1), stride=2).to(dtype)
-
-
-def _filtered(x: Tensor, taps: tuple[int, ...], stride: int) -> Tensor:
+class Smooth(nn.Module):
     """Convolve each channel with the outer square of ``taps``, made to add up to 1.
 
     At an edge the taps that fall inside are made to add up to 1. Repeating the edge pixels first
     would copy the picture, and Inductor (torch 2.14) gets the layout of that copy's gradient wrong.
+    The numbers are buffers: made anew in each pass, each would wait for the GPU.
     """
-    channels, height, width = x.shape[1:]
-    line = torch.tensor(taps, dtype=x.dtype, device=x.device) / sum(taps)
-    kernel = torch.outer(line, line).expand(channels, 1, len(taps), len(taps))
-    inside = torch.outer(_inside(height, line, stride), _inside(width, line, stride))
-    if height % stride or width % stride:
-        x = F.pad(x, (0, width % stride, 0, height % stride))
-    return F.conv2d(x, kernel, stride=stride, padding=1, groups=channels) / inside
+
+    kernel: Tensor
+    inside: Tensor
+
+    def __init__(self, size: tuple[int, int], taps: tuple[int, ...], stride: int) -> None:
+        super().__init__()
+        self.size, self.stride = size, stride
+        line = torch.tensor(taps, dtype=torch.float32) / sum(taps)
+        inside = [_inside(side, line, stride) for side in size]
+        self.register_buffer("kernel", torch.outer(line, line)[None, None], persistent=False)
+        self.register_buffer("inside", torch.outer(*inside), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, ⌈H/stride⌉, ⌈W/stride⌉)."""
+        channels, (height, width), stride = x.shape[1], self.size, self.stride
+        if height % stride or width % stride:
+            x = F.pad(x, (0, width % stride, 0, height % stride))
+        kernel = self.kernel.to(x.dtype).expand(channels, -1, -1, -1)
+        smooth = F.conv2d(x, kernel, stride=stride, padding=1, groups=channels)
+        return smooth / self.inside.to(x.dtype)
+
+
+class Doubled(Smooth):
+    """Smoothly upsample to ``size``, at most twice the input's; what is over is cut off.
+
+    Nearest ×2, then [1, 2, 1]²/16; a flat picture stays flat up to its edges.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(size, (1, 2, 1), stride=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, h, w) to (N, C, H, W)."""
+        height, width = self.size
+        return super().forward(F.interpolate(x, scale_factor=2.0)[:, :, :height, :width])
+
+
+class Halved(Smooth):
+    """Smoothly downsample from ``size`` to half, rounded up; a flat picture stays flat.
+
+    [1, 3, 3, 1]²/64 at stride 2, which is [1, 2, 1]²/16 followed by 2×2 means.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        super().__init__(size, (1, 3, 3, 1), stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
+        dtype = x.dtype
+        if x.device.type == "cpu" and dtype is torch.bfloat16:
+            x = x.float()  # a depthwise convolution in bf16 takes five times as long on a CPU
+        return super().forward(x).to(dtype)
 
 
 def _inside(size: int, line: Tensor, stride: int) -> Tensor:
     """What the taps on pixels of a side add up to, for each output pixel."""
-    pixels = F.pad(line.new_ones(1, 1, size), (0, size % stride))
+    pixels = F.pad(torch.ones(1, 1, size), (0, size % stride))
     return F.conv1d(pixels, line[None, None], stride=stride, padding=1).flatten()
 
 

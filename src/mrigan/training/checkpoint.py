@@ -36,6 +36,7 @@ def snapshot(state: TrainingState) -> dict[str, Any]:
         "epoch_sums": state.epoch_sums,
         "images_seen": state.images_seen,
         "micro_batch": state.micro_batch,
+        "place": state.place,
         "augment": list(state.augment),
         "attempt": state.attempt,
     }
@@ -52,12 +53,13 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
         state.G_ema.load_state_dict(saved["G_ema"])
     for optim, values in ((state.g_optim, saved["g_optim"]), (state.d_optim, saved["d_optim"])):
         fused = optim.param_groups[0]["fused"]
-        optim.load_state_dict(values)
+        optim.load_state_dict(_to_cpu(values))  # on a CPU it would take them over as they are
         for group in optim.param_groups:
             group["fused"] = fused  # a matter of this device, not of the one that saved
     state.epoch_sums = {name: value.to(device) for name, value in saved["epoch_sums"].items()}
     state.images_seen = saved["images_seen"]
-    state.micro_batch = saved["micro_batch"]
+    if saved["place"] == state.place:  # what fitted elsewhere says nothing here
+        state.micro_batch = saved["micro_batch"]
     state.augment = AdaptiveP(*saved["augment"])
     state.attempt = saved["attempt"]
 

@@ -1,7 +1,7 @@
 """What happens to a step whose numbers are not finite: skipped; three in a row: gone back on.
 
-A run goes back to its last good place with other latents and half the rates, three times; the
-fourth time it ends. Every rank sees the same sums and gradients and so does the same.
+A run goes back to its last good place with slices in another order, other latents and half the
+rates, three times; the fourth time it ends. Every rank sees the same sums and gradients and so does the same.
 """
 
 from enum import Enum
@@ -66,7 +66,9 @@ class Guard:
                 f"after {self._state.attempt} attempts with lower rates; what was saved before is "
                 "whole; lower MRIGAN_G_LR and MRIGAN_D_LR, in a new MRIGAN_OUTPUT_URI"
             )
+        fitted = self._state.micro_batch
         restore(self._state, self._kept)
+        self._state.micro_batch = min(fitted, self._state.micro_batch)
         self._state.attempt = attempt
         for optim in (self._state.g_optim, self._state.d_optim):
             for group in optim.param_groups:

@@ -71,16 +71,17 @@ def train(
         if offset == 0:
             state.epoch_sums = {}
         guard.at_epoch()
+        attempt_seed = _attempt_seed(seed, state.attempt)
         step = Step(
             family=family,
             state=state,
             take_slices=take_slices,
             latent_dim=latent_dim,
-            seed=_attempt_seed(seed, state.attempt),
+            seed=attempt_seed,
             autocast=autocast,
             ranks=ranks,
         )
-        for window, ends_epoch in _windows(plan, seed, epoch, offset):
+        for window, ends_epoch in _windows(plan, attempt_seed, epoch, offset):
             sums, is_finite = step.take(window)
             images = len(window.d)
             if is_finite:

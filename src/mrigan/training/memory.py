@@ -1,7 +1,6 @@
 """What a window does when the accelerator's memory runs out: the same images in smaller cuts."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -11,6 +10,22 @@ from mrigan.errors import MriganError
 from mrigan.runtime.ranks import ALONE, Ranks
 
 T = TypeVar("T")
+
+# What libraries below torch say when they get no memory; torch passes it on as it is.
+_WITHOUT_MEMORY = (
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    "CUDA error: out of memory",
+    "DefaultCPUAllocator: can't allocate memory",
+)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether ``error`` says that the accelerator's memory ran out."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return any(phrase in str(error) for phrase in _WITHOUT_MEMORY)
 
 
 def with_halving(
@@ -33,8 +48,11 @@ def with_halving(
     kept = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
     while True:
         result: list[T] = []
-        with suppress(torch.OutOfMemoryError):  # left at once: its traceback holds the tensors
+        try:
             result.append(window(micro_batch))
+        except RuntimeError as error:  # left at once: its traceback holds the tensors
+            if not is_out_of_memory(error):
+                raise
         told = ranks.world.gather([len(result)])
         if all(fits for (fits,) in told):
             return result[0], micro_batch
@@ -50,3 +68,4 @@ def with_halving(
             network.zero_grad(set_to_none=True)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()  # that of the attempt that failed

@@ -29,6 +29,7 @@ class TrainingState:
     g_optim: torch.optim.Optimizer
     d_optim: torch.optim.Optimizer
     micro_batch: int  # images in one forward pass; halved when memory runs out
+    place: str = ""  # what computes: another place's micro-batch is not for this one
     images_seen: int = 0
     epoch_sums: dict[str, Tensor] = field(default_factory=dict)  # over the current epoch's images
     G_ema: nn.Module | None = None

@@ -17,7 +17,7 @@ from mrigan.runtime.ranks import Ranks
 from mrigan.training.accumulation import MicroBatch, Sums
 from mrigan.training.family import Accumulate, Family
 from mrigan.training.guard import are_finite
-from mrigan.training.memory import with_halving
+from mrigan.training.memory import is_out_of_memory, with_halving
 from mrigan.training.running_statistics import RunningStatistics
 from mrigan.training.schedule import Values
 from mrigan.training.shares import Deal, add_up
@@ -111,8 +111,8 @@ class Step:
                         window_images=images,
                         autocast=self.autocast,
                     )
-            except torch.OutOfMemoryError as error:
-                if together:  # the others are waiting inside a BatchNorm
+            except RuntimeError as error:
+                if together and is_out_of_memory(error):  # the others wait inside a BatchNorm
                     raise MriganError(_NO_HALVING) from error
                 raise
             return sums, statistics

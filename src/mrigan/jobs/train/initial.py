@@ -1,17 +1,19 @@
 """Where a run's weights come from: its own newest checkpoint, another run's, or its seed."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import newest_checkpoint
+from mrigan.data.manifest import ManifestEntry
 from mrigan.errors import SettingsError
 from mrigan.jobs.model import d_resolutions
 from mrigan.jobs.storage_options import storage_options
 from mrigan.runtime.ranks import Ranks
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences
-from mrigan.storage.store import open_store
+from mrigan.storage.store import Store, open_store
 from mrigan.training.checkpoint import adopt, decode, encode, restore
 from mrigan.training.state import TrainingState
 
@@ -26,6 +28,23 @@ class Initial(NamedTuple):
 
     facts: dict[str, Any]  # which checkpoint they are of; ``initial`` in settings.json
     data: bytes  # an encoded snapshot's networks
+    trained_on: frozenset[str]  # sha256 of each slice's pixels
+
+
+def check_holdout(initial: Initial, manifest: Iterable[ManifestEntry]) -> None:
+    """Refuse to hold out slices that the weights have been trained on: scores would flatter.
+
+    Raises:
+        SettingsError: There are such slices in ``manifest``.
+    """
+    held = [entry.sha256 for entry in manifest if entry.side == "holdout"]
+    known_ones = sum(sha256 in initial.trained_on for sha256 in held)
+    if known_ones:
+        raise SettingsError(
+            f"MRIGAN_INIT_FROM: {initial.facts['uri']} was trained on {known_ones:,} of the "
+            f"{len(held):,} slices that this run holds out; use its MRIGAN_SEED, MRIGAN_HOLDOUT "
+            "and MRIGAN_VOLUME_PATTERN, or set MRIGAN_HOLDOUT=0"
+        )
 
 
 def find_initial(settings: Settings) -> Initial:
@@ -61,7 +80,14 @@ def find_initial(settings: Settings) -> Initial:
         )
     facts = {"uri": store.uri, "images_seen": saved.images_seen, "sha256": saved.facts["sha256"]}
     snapshot = decode(saved.data)
-    return Initial(facts, encode({name: snapshot[name] for name in _WEIGHTS}))
+    weights = encode({name: snapshot[name] for name in _WEIGHTS})
+    return Initial(facts, weights, frozenset(_trained_on(store)))
+
+
+def _trained_on(store: Store) -> Iterator[str]:
+    for row in run_tree.read_rows(store, run_tree.MANIFEST):
+        if row.get("status") == "used" and row.get("side", "training") == "training":
+            yield row["sha256"]
 
 
 def _nothing() -> bytes:

@@ -17,7 +17,7 @@ from mrigan.errors import DivergedError, MriganError, StorageError
 from mrigan.jobs.model import fresh_state, is_r3, known, with_defaults
 from mrigan.jobs.train.display import Display, open_display
 from mrigan.jobs.train.follow import COMPLETE, Outcome, follow, open_training
-from mrigan.jobs.train.initial import Initial, begin, find_initial
+from mrigan.jobs.train.initial import Initial, begin, check_holdout, find_initial
 from mrigan.jobs.train.output import open_output
 from mrigan.jobs.train.prepare import Prepared, prepare
 from mrigan.jobs.train.previous import Previous, find_previous, resume_point
@@ -84,6 +84,7 @@ def _lead(settings: Settings, hardware: Hardware, ranks: Ranks, stop: StopReques
                 ranks=ranks,
                 on_progress=display.pulling,
                 should_stop=lambda: bool(stop),
+                check=lambda pack: check_holdout(initial[0], pack.manifest) if initial else None,
             )
             if facts := initial[0].facts if initial else _initial_before(previous):
                 prepared.facts["initial"] = facts
@@ -130,9 +131,9 @@ def _run(
         return saved.data if saved else b""
 
     def find_weights() -> bytes:
-        facts, data = initial.pop() if initial else find_initial(settings)
-        log.info("initialised", extra=facts)
-        return data
+        found = initial.pop() if initial else find_initial(settings)
+        log.info("initialised", extra=found.facts)
+        return found.data
 
     if begin(state, settings, ranks, find_checkpoint, find_weights):
         log.info("resumed", extra={"images_seen": state.images_seen, "uri": prepared.store.uri})

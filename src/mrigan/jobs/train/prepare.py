@@ -48,6 +48,7 @@ def prepare(
     ranks: Ranks,
     on_progress: Callable[[int, int], None],
     should_stop: Callable[[], bool],
+    check: Callable[[Pack], None],
 ) -> Prepared:
     """Pull the slices and claim the output; on rank 0, while the others ``pull``.
 
@@ -59,6 +60,7 @@ def prepare(
         ranks: Of the run.
         on_progress: Told how many slices of how many are decoded.
         should_stop: Asked while pulling.
+        check: May refuse the slices, before the output is claimed.
 
     Raises:
         DataError: The slices are unusable, or not those of ``previous``.
@@ -89,6 +91,7 @@ def prepare(
     }
 
     def claim() -> bytes:
+        check(pack)
         if previous:
             check_same_slices(store, previous, facts["data"])
         _claim(store, pack, facts, previous, started)
