@@ -8,6 +8,7 @@ from mrigan.evaluation.coverage import coverage, expected_coverage, feature_cove
 from mrigan.evaluation.sliced_wasserstein import (
     floor_of,
     halves,
+    laplacian,
     laplacian_levels,
     score,
     sliced_wasserstein,
@@ -85,6 +86,13 @@ def test_halves_share_no_slice_and_are_equal_in_size():
     assert (len(one), len(other)) == (5, 5)
     assert len({*one.tolist(), *other.tolist()}) == 10
     assert not torch.equal(one, halves(images, seed=4)[0])
+
+
+def test_a_detail_is_what_a_pixel_differs_by_from_its_own_mean_at_odd_sides_too():
+    fine, rest = laplacian(torch.randint(0, 256, (2, 1, 35, 33), dtype=torch.uint8))
+    assert (fine.shape, rest.shape) == ((2, 35, 33), (2, 17, 16))
+    blocks = fine[:, :34, :32].reshape(2, 17, 2, 16, 2)
+    assert blocks.mean((2, 4)).abs().max() < 1e-6
 
 
 def test_the_pyramid_of_200x160_ends_at_25x20():

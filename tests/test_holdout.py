@@ -13,6 +13,7 @@ from mrigan.data.bank import open_bank
 from mrigan.data.holdout import deal, volume_ids
 from mrigan.data.manifest import decode_manifest, encode_manifest
 from mrigan.data.pack import open_pack
+from mrigan.data.sampler import stream_seed
 from mrigan.data.source import open_source
 from mrigan.errors import SettingsError
 from mrigan.settings.fields import Settings
@@ -121,6 +122,21 @@ def test_few_volumes_are_warned_of_with_an_example(opened, caplog):
     (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert record.getMessage() == "holdout_of_few_volumes"
     assert record.example == "p00/t1_000.png is of volume p0"
+
+
+def test_a_class_taken_for_a_volume_is_not_held_out_whole(opened):
+    pattern = "^(p2|p)"  # 60 slices of "p", 9 of "p2"
+
+    def held_first(seed):
+        return min(("p", "p2"), key=lambda name: stream_seed(seed, "holdout", name))
+
+    large = next(seed for seed in range(99) if held_first(seed) == "p")
+    small = next(seed for seed in range(99) if held_first(seed) == "p2")
+    said = "MRIGAN_HOLDOUT: 60 of 69 slices .* 2 volumes and 'p00/t1_000.png' is .* of 'p'; say"
+    with pytest.raises(SettingsError, match=said):
+        opened(pattern=pattern, percent=10, seed=large)
+    assert len(opened(pattern=pattern, percent=10, seed=small).training) == 60
+    assert len(opened(pattern=pattern, percent=50, seed=large).training) == 9
 
 
 def test_a_copy_of_a_slice_that_is_trained_on_is_on_neither_side(opened, shelf):

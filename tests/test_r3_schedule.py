@@ -1,14 +1,15 @@
 import math
 from copy import deepcopy
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from mrigan.errors import SettingsError
-from mrigan.jobs.model import family_of, fresh_state, with_defaults
+from mrigan.jobs.model import family_of, first_micro_batch, fresh_state, with_defaults
 from mrigan.models import dcgan
-from mrigan.runtime.device import choose_hardware
+from mrigan.runtime.device import Hardware, choose_hardware
 from mrigan.settings.fields import Settings
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.ema import averaged_copy, decay_of, settle_batchnorm, update_average
@@ -70,6 +71,24 @@ def test_a_preset_begins_at_its_own_rates_or_those_given_and_ends_at_a_quarter(g
         family.begin_step(state)
         found = [optim.param_groups[0]["lr"] for optim in (state.g_optim, state.d_optim)]
         assert found == pytest.approx([factor * rate for rate in rates])
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "world", "expected"),
+    [
+        ({}, "cuda", 1, 64),  # all images of a step, until memory says otherwise
+        ({}, "cuda", 3, 22),
+        ({"accumulation_steps": 5}, "cuda", 1, 160),
+        ({}, "cpu", 1, 32),
+        ({"micro_batch": 7}, "cuda", 2, 7),
+        ({"model": "dcgan", "batch_size": 9}, "cuda", 2, 9),  # BatchNorm sees it
+    ],
+)
+def test_the_first_micro_batch_is_all_that_a_gpu_may_hold(given, device, world, expected):
+    settings = with_defaults(Settings(**({"model": "r3-s"} | given)))
+    hardware = Hardware(torch.device(device), torch.float32, "a device")
+    ranks = SimpleNamespace(world=SimpleNamespace(size=world))
+    assert first_micro_batch(settings, hardware, ranks) == expected
 
 
 def test_an_optimizer_steps_by_the_values_in_force():

@@ -27,7 +27,7 @@ SLICES = torch.rand(64, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 
 
 
 def stir(state):
-    """Let residual branches do something: while their last weights are 0, the others learn nothing."""
+    """Let residual branches do something: while their last weights are 0, others learn nothing."""
     for network in (state.G, state.D, state.G_ema):
         generator = torch.Generator().manual_seed(1)
         for name, weight in network.named_parameters():

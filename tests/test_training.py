@@ -215,6 +215,25 @@ def test_out_of_memory_repeats_the_window_in_smaller_cuts():
     assert_same_bits(weights(state), weights(by_twos))
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried",
+    ],
+)
+def test_libraries_that_get_no_memory_are_heard_like_torch(said):
+    def window(size):
+        if size > 1:
+            raise RuntimeError(said)
+        return size
+
+    assert with_halving(window, 5, ()) == (1, 1)
+    with pytest.raises(RuntimeError, match="inconsistent"):
+        with_halving(lambda _: torch.ones(2) @ torch.ones(3), 5, ())
+
+
 def test_out_of_memory_with_one_image_says_what_to_do():
     state = state_of()
     limit_of(state.D, 0)

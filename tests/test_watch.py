@@ -60,6 +60,9 @@ def test_a_run_in_good_order_has_no_events():
         (r3_rows(10, real_sign=0.9, augment_p=0.79), False),  # augmentation may still help
         (r3_rows(10, real_sign=0.5) + r3_rows(21, real_sign=0.9)[10:], True),
         (r3_rows(21, real_sign=0.9)[:11] + r3_rows(21)[11:], False),
+        (r3_rows(30, real_sign=0.99, augment_p=0.1), True),  # however far augmentation is
+        (r3_rows(29, real_sign=0.99, augment_p=0.1), False),
+        (r3_rows(30, real_sign=0.97, augment_p=0.1), False),
     ],
 )
 def test_d_overpowers_when_it_knows_its_reals_and_augmentation_is_at_its_cap(rows, is_event):
@@ -183,6 +186,13 @@ def test_near_copies_count_as_duplicates_however_the_grain_differs(slices):
     noise = torch.randint(0, 3, fresh.shape, generator=torch.Generator().manual_seed(0))
     copied = torch.cat([fresh[:50], (fresh[:10] + noise[:10]).clamp(0, 255).to(torch.uint8)])
     assert duplicate_share(real, copied) == pytest.approx(20 / 60)
+
+
+def test_slices_that_are_there_twice_do_not_hide_duplicates(slices):
+    real = torch.cat([slices[:COUNT], slices[:2]])
+    assert duplicate_share(real, slices[COUNT:]) == 0
+    assert duplicate_share(real, slices[:1].repeat(9, 1, 1, 1)) == 1
+    assert duplicate_share(slices[:1].repeat(9, 1, 1, 1), slices) == 0
 
 
 def test_few_fresh_slices_are_no_duplicates(slices):

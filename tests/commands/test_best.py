@@ -16,8 +16,10 @@ from PIL import Image
 from mrigan.data.phantom import draw
 from mrigan.data.slices import to_grey
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
+from mrigan.models import r3
 from mrigan.models.dcgan import Generator
 from mrigan.storage.store import open_store
+from mrigan.training.loop import fixed_latents
 
 R3 = {
     "model": "r3-tiny",
@@ -108,6 +110,22 @@ def test_the_grid_of_reals_shows_those_that_are_trained_on_alone(r3_run):
     for index, slice_ in enumerate(trained):
         top, left = 2 + index // 8 * 34, 2 + index % 8 * 38
         assert np.array_equal(grid[top : top + 32, left : left + 36], slice_)
+
+
+def test_what_is_drawn_is_never_augmented(tmp_path, train):
+    """The last grid is what the published generator makes of the fixed latents, and no more."""
+    uri = str(tmp_path / "run")
+    assert train(uri, **R3, augment="schedule").status == 0
+    assert rows_of(uri)[-1]["augment_p"] == 0.3
+    G = r3.Generator(r3.PRESETS["r3-tiny"], 64, 32, 36)
+    G.load_state_dict(safetensors.torch.load(open_store(uri).get("model/generator.safetensors")))
+    with torch.no_grad():
+        drawn = to_grey(G(fixed_latents(32, 64, R3["seed"])))
+    last = f"samples/epoch-{rows_of(uri)[-1]['epoch']:04d}.png"
+    grid = np.asarray(Image.open(io.BytesIO(open_store(uri).get(last)))).astype(int)
+    for index, slice_ in enumerate(drawn[:, 0].numpy()):
+        top, left = 2 + index // 8 * 34, 2 + index % 8 * 38
+        assert np.abs(grid[top : top + 32, left : left + 36] - slice_).max() <= 1
 
 
 def test_an_interrupted_r3_run_has_the_very_bits_and_scores_of_an_uninterrupted_one(

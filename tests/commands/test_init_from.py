@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from mrigan.artifacts.checkpoints import newest_checkpoint
+from mrigan.data.sampler import stream_seed
 from mrigan.storage.store import open_store
 from mrigan.training.checkpoint import decode
 
@@ -37,23 +38,25 @@ def same(one, other, difference=0.0):
 @pytest.fixture(scope="module")
 def source(train, tmp_path_factory):
     uri = str(tmp_path_factory.mktemp("source") / "run")
-    assert train(uri, **R3).status == 0
+    assert train(uri, **R3 | {"epochs": 3}).status == 0
     return uri
 
 
 def test_a_run_starts_from_the_weights_of_another_with_all_else_fresh(source, train, tmp_path):
     """With learning rates that move nothing, what it saves is what it began with."""
     uri = str(tmp_path / "run")
-    ended = train(uri, **R3, init_from=source, g_lr=1e-30, d_lr=1e-30, seed=7, gamma="paper")
+    still = {"g_lr": 1e-30, "d_lr": 1e-30, "ema_images": 1e12, "holdout": 0}
+    ended = train(uri, **R3, **still, init_from=source, seed=7, gamma="paper")
     assert ended.status == 0, ended.err
     saved = newest_checkpoint(open_store(source))
     sha256 = saved.facts["sha256"]
     said = f"initialised uri={source} images_seen={saved.images_seen} sha256={sha256}"
     assert said in ended.out
     ours, theirs = weights_of(uri), weights_of(source)
+    assert not same(theirs["G"], theirs["G_ema"])
     for network in ("G", "D", "G_ema"):
         assert same(ours[network], theirs[network], 1e-29)
-    assert (ours["images_seen"], ours["attempt"]) == (saved.images_seen, 0)
+    assert (ours["images_seen"], ours["attempt"]) == (5, 0)
     assert {float(each["step"]) for each in ours["g_optim"]["state"].values()} == {1.0}
 
     named = {"uri": source, "images_seen": saved.images_seen, "sha256": sha256}
@@ -114,6 +117,23 @@ def test_weights_of_other_networks_are_refused_by_what_differs(source, train, tm
         "35, latent_dim is 9, was 64; use those, or another run\n"
     )
     assert not (tmp_path / "run").exists()  # the same place is free for the next attempt
+
+
+def test_slices_that_the_source_was_trained_on_can_not_be_held_out(source, train, tmp_path):
+    """A score against them would flatter."""
+    seeds = [seed for seed in range(1, 9) if not _holds_out_what_the_source_did(seed)]
+    ended = train(str(tmp_path / "run"), **R3 | {"seed": seeds[0]}, init_from=source)
+    assert ended.status == 2
+    said = f"MRIGAN_INIT_FROM: {source} was trained on 1 of the 1 slices that this run holds out;"
+    assert said in ended.err
+    assert not (tmp_path / "run/settings.json").exists()
+    assert train(str(tmp_path / "same"), **R3, init_from=source).status == 0
+
+
+def _holds_out_what_the_source_did(seed):
+    keys = [f"phantom-{number:06}" for number in range(5)]
+    first = [min(keys, key=lambda key: stream_seed(each, "holdout", key)) for each in (0, seed)]
+    return first[0] == first[1]
 
 
 def test_a_place_without_a_checkpoint_is_refused(train, tmp_path):

@@ -83,6 +83,7 @@ def test_mirroring_shows_only_where_it_is_asked_for(mrigan, slices, tmp_path):
         ("sheet.png", {"columns": 1}, 2, "--columns 2"),
         ("sheet.png", {"p": 1.5}, 2, "--p is from 0 to 1"),
         ("folder/", {}, 2, "names no file"),
+        ("s3://bucket", {}, 2, "s3://bucket: names no file; add one, as in s3://bucket/sheet.png"),
         ("sheet.png", {"input_uri": "EMPTY"}, 4, "'notes.txt'"),
         ("sheet.png", {"colums": 3}, 2, "--colums: unknown"),
     ],
@@ -92,7 +93,8 @@ def test_what_makes_no_sheet_is_said(mrigan, slices, tmp_path, sheet, settings, 
     (tmp_path / "EMPTY/notes.txt").write_text("no slice")
     if "input_uri" in settings:
         settings = {"input_uri": tmp_path / settings["input_uri"]}
-    ended = preview(mrigan, f"{tmp_path}/{sheet}", slices[0], **settings)
+    place = sheet if sheet.startswith("s3:") else f"{tmp_path}/{sheet}"
+    ended = preview(mrigan, place, slices[0], **settings)
     assert ended.status == status
     assert said in ended.err
     assert not (tmp_path / "sheet.png").exists()

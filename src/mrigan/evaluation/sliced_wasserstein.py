@@ -47,7 +47,7 @@ def sliced_wasserstein(real: Tensor, fake: Tensor) -> list[float]:
     """
     _check(real, fake)
     generator = torch.Generator().manual_seed(_SEED)
-    levels = zip(_laplacian(real), _laplacian(fake), strict=True)
+    levels = zip(laplacian(real), laplacian(fake), strict=True)
     return [_level_distance(*pair, generator) for pair in levels]
 
 
@@ -84,7 +84,7 @@ def laplacian_levels(height: int, width: int) -> int:
     return levels
 
 
-def _laplacian(images: Tensor) -> list[Tensor]:
+def laplacian(images: Tensor) -> list[Tensor]:
     """Details at each level (N, h, w), the finest first; the last is what remains."""
     x = to_unit(images)
     pyramid = []

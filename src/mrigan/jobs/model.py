@@ -70,7 +70,7 @@ def fresh_state(settings: Settings, hardware: Hardware, ranks: Ranks = ALONE) ->
             d_lr=known(settings.d_lr),
             betas=(known(settings.beta1), beta2),
         ),
-        batch_size=_micro_batch(settings, hardware, ranks),
+        batch_size=first_micro_batch(settings, hardware, ranks),
         seed=settings.seed,
         device=hardware.device,
         preset=r3.PRESETS.get(settings.model),
@@ -122,7 +122,7 @@ def policy_of(settings: Settings) -> Policy:
     return Policy(flips=settings.augment_flips, rotation_degrees=settings.augment_rotation)
 
 
-def _micro_batch(settings: Settings, hardware: Hardware, ranks: Ranks) -> int:
+def first_micro_batch(settings: Settings, hardware: Hardware, ranks: Ranks) -> int:
     """Images in one forward pass, to begin with: halved when they turn out not to fit."""
     if not is_r3(settings):
         return settings.batch_size

@@ -1,7 +1,8 @@
 """What happens to a step whose numbers are not finite: skipped; three in a row: gone back on.
 
 A run goes back to its last good place with slices in another order, other latents and half the
-rates, three times; the fourth time it ends. Every rank sees the same sums and gradients and so does the same.
+rates, three times; the fourth time it ends. Every rank sees the same sums and gradients and so
+does the same.
 """
 
 from enum import Enum
