@@ -169,6 +169,17 @@ def test_gradients_do_not_depend_on_the_micro_batch(micro_batch, whole_step):
         assert float(value) == pytest.approx(sums[name], rel=1e-5), name
 
 
+def test_in_bf16_they_depend_on_it_by_its_rounding():
+    found = []
+    for batch_size, accumulation_steps in ((64, 1), (8, 8)):
+        state = state_of(batch_size=batch_size)
+        plan = plan_of(64, batch_size=batch_size, accumulation_steps=accumulation_steps)
+        next(ticks_of(state, plan, autocast=BF16))
+        found.append(torch.cat([gradient.flatten() for gradient in gradients(state).values()]))
+    difference = (found[1] - found[0]).norm() / found[0].norm()
+    assert 1e-5 < difference < 5e-3
+
+
 @pytest.fixture(scope="module")
 def whole_step():
     """The gradients and sums of a step of 64 images in one forward pass."""

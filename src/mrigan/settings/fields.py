@@ -83,8 +83,7 @@ class Settings(DeclaredSettings):
         "dcgan",
         title="Training",
         description="networks: `dcgan` is the seed's design; `r3-tiny`, `r3-s`, `r3-m`, `r3-l` are "
-        "residual networks with a regularised relativistic loss, 0.1 to 23 million weights each, "
-        "experimental so far",
+        "residual networks with a regularised relativistic loss, 0.1 to 23 million weights each",
     )
     latent_dim: int | None = Field(
         None,
