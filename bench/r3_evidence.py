@@ -211,7 +211,7 @@ def plot_curves(rows: dict[tuple[str, int, int], dict[str, Any]], path: Path) ->
         for model in MODELS:
             _curve(axes, [row for row in rows.values() if row["model"] == model], what)
         floor = statistics.mean(row[what] for row in floors)
-        axes.axhline(floor, color="0.3", lw=1, ls="--", label="other phantoms (floor)")
+        axes.axhline(floor, color="0.3", lw=1, ls="--", label="other phantoms")
         axes.set_xlabel("images seen")
         axes.set_xlim(left=0)
     left.set_ylim(bottom=0)
