@@ -52,9 +52,27 @@ def test_every_command_is_run_by_a_test_or_by_ci():
         assert evidence in (REPO / file).read_text(), command
 
 
-def test_every_link_leads_somewhere():
-    for target in re.findall(r"\]\(([^)]+)\)", README):
-        assert (REPO / target).exists(), target
+PAGES = [
+    "README.md",
+    "bench/README.md",
+    "deploy/README.md",
+    *(f"docs/{path.name}" for path in (REPO / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    text = (REPO / page).read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (REPO / page).parent / name if name else REPO / page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+            slugs = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
+            assert anchor in slugs, target
 
 
 def test_no_line_of_output_in_it_is_invented():

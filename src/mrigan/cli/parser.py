@@ -32,10 +32,11 @@ training steps, and says how long the run would take. Takes the settings of `mri
 exits with the status that the job would fail with."""
 
 _SWEEP_HELP = """\
-Makes three short runs of an r3 model, below OUTPUT_URI: small/, constant/ and paper/, which
-differ in the course of the gradient penalty's weight (GAMMA). Writes and prints a table of
-how far what each of them draws is from real slices. The same command again goes on where it
-was. Takes the settings of `mrigan train`."""
+Makes three runs of an r3 model, below OUTPUT_URI: small/, constant/ and paper/, which differ
+in the course of the gradient penalty's weight (GAMMA). Each is as long as --images says, or
+EPOCHS, wherever that is set. Writes and prints a table of how far what each of them draws is
+from real slices. The same command again goes on where it was. Takes the settings of
+`mrigan train`."""
 
 _PREVIEW_HELP = """\
 Draws slices from INPUT_URI, each in a row: as it is, then as the discriminator may see it

@@ -52,7 +52,9 @@ class Settings(DeclaredSettings):
     image_height: int = Field(200, ge=32, le=2048, description="height of a slice, pixels")
     image_width: int = Field(160, ge=32, le=2048, description="width of a slice, pixels")
     fit: Literal["stretch", "pad", "crop"] = Field(
-        "stretch", description="how a slice of another shape is brought to height × width"
+        "stretch",
+        description="how a slice of another shape is brought to height × width: `stretch` changes "
+        "its proportions, `pad` adds black, `crop` cuts off",
     )
     max_refused: Annotated[float, BeforeValidator(percent)] = Field(
         5.0,
@@ -82,8 +84,9 @@ class Settings(DeclaredSettings):
     model: Literal["dcgan", "r3-tiny", "r3-s", "r3-m", "r3-l"] = Field(
         "dcgan",
         title="Training",
-        description="networks: `dcgan` is the seed's design; `r3-tiny`, `r3-s`, `r3-m`, `r3-l` are "
-        "residual networks with a regularised relativistic loss, 0.1 to 23 million weights each",
+        description="networks: `dcgan` is the notebook's design; `r3-tiny`, `r3-s`, `r3-m`, `r3-l` "
+        "are residual networks with a regularised relativistic loss, 0.1 to 23 million weights "
+        "each",
     )
     latent_dim: int | None = Field(
         None,
@@ -111,13 +114,13 @@ class Settings(DeclaredSettings):
     )
     g_lr: Rate | None = Field(
         None,
-        description="learning rate of G (Adam), from which `r3`'s falls to a quarter; default: "
-        "the model's, 0.004 for `r3-tiny`, else 0.0002",
+        description="learning rate of G (Adam) at the start; `r3` lowers it to a quarter over the "
+        "first 40 % of the run; default: the model's, 0.004 for `r3-tiny`, else 0.0002",
     )
     d_lr: Rate | None = Field(
         None,
-        description="learning rate of D (Adam), from which `r3`'s falls to a quarter; default: "
-        "the model's, 0.004 for `r3-tiny`, else 0.0002",
+        description="learning rate of D (Adam) at the start; `r3` lowers it to a quarter over the "
+        "first 40 % of the run; default: the model's, 0.004 for `r3-tiny`, else 0.0002",
     )
     beta1: Beta | None = Field(
         None, description="Adam's β1 for both; default: the model's, 0.5 for `dcgan`"
@@ -127,12 +130,13 @@ class Settings(DeclaredSettings):
     )
     gamma: Literal["auto", "small", "constant", "paper"] = Field(
         "auto",
-        description="`r3`: course of the gradient penalty's weight: `small` rises, `paper` falls; "
-        "`auto` is `small` below 10,000 slices",
+        description="`r3`: course of the gradient penalty's weight: `small` rises, `constant` "
+        "stays, `paper` falls; `auto` is `small` below 10,000 slices, else `paper`",
     )
     augment: Literal["adaptive", "schedule", "none"] = Field(
         "adaptive",
-        description="`r3`: what decides how often D sees slices moved, scaled, brightened",
+        description="`r3`: how often D sees slices moved, scaled, brightened: `adaptive` by how "
+        "well it tells its reals, `schedule` up to 0.3, or `none`",
     )
     augment_flips: bool = Field(
         False, description="`r3`: mirror left and right, too; where anatomy has sides, leave it off"

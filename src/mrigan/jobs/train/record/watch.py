@@ -16,11 +16,11 @@ Row = Mapping[str, Any]
 D_OVERPOWERS, COLLAPSE, SPIKE = "d_overpowers", "collapse", "penalty_spike"
 
 REMEDIES = {
-    D_OVERPOWERS: "D tells every slice: more slices, a larger MRIGAN_GAMMA, or end here and take "
-    "model/best.safetensors",
+    D_OVERPOWERS: "D tells every slice: more slices, another MRIGAN_GAMMA (r3) or a lower "
+    "MRIGAN_D_LR (dcgan), or end here and take model/best.safetensors",
     COLLAPSE: "the generator draws too much of the same: take model/best.safetensors, or start "
     "anew with another MRIGAN_SEED or lower rates",
-    SPIKE: "D has become steep: if it does not pass, a larger MRIGAN_GAMMA or lower rates",
+    SPIKE: "D has become steep: if it does not pass, MRIGAN_GAMMA=paper or lower rates",
 }
 
 _SIGN, _SIGN_IMAGES = 0.85, 10_000  # with augmentation at its cap
