@@ -114,13 +114,15 @@ class Settings(DeclaredSettings):
     )
     g_lr: Rate | None = Field(
         None,
-        description="learning rate of G (Adam) at the start; `r3` lowers it to a quarter over the "
-        "first 40 % of the run; default: the model's, 0.004 for `r3-tiny`, else 0.0002",
+        description="learning rate of G (Adam) at the start; `r3` lowers it to a quarter "
+        "over the first two fifths of the run; default: the model's, 0.004 for `r3-tiny`, else "
+        "0.0002",
     )
     d_lr: Rate | None = Field(
         None,
-        description="learning rate of D (Adam) at the start; `r3` lowers it to a quarter over the "
-        "first 40 % of the run; default: the model's, 0.004 for `r3-tiny`, else 0.0002",
+        description="learning rate of D (Adam) at the start; `r3` lowers it to a quarter "
+        "over the first two fifths of the run; default: the model's, 0.004 for `r3-tiny`, else "
+        "0.0002",
     )
     beta1: Beta | None = Field(
         None, description="Adam's β1 for both; default: the model's, 0.5 for `dcgan`"
