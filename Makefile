@@ -37,9 +37,10 @@ train: $(READY)
 check: $(READY)
 	$(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/hadolint Dockerfile
 
-# A process a core, one thread each: threads of many small tests only wait for each other.
+# A process a core, one thread each: threads of many small tests only wait for each other. A file's
+# tests stay together, since they share runs.
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 fix: $(READY)
 	$(BIN)/python docs/readme.py && $(BIN)/ruff check --fix && $(BIN)/ruff format

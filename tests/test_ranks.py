@@ -62,7 +62,9 @@ def alone(tmp_path_factory):
     return start, work.scenarios(ALONE, start)
 
 
-@pytest.fixture(scope="module", params=[2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=[pytest.param(count, marks=pytest.mark.slow) for count in (2, 4)]
+)
 def ranks(request, tmp_path_factory, alone):
     """What each of several ranks says, by what they were asked."""
     folder = tmp_path_factory.mktemp(f"ranks-{request.param}")

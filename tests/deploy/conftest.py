@@ -5,8 +5,11 @@ import subprocess
 
 import pytest
 
+# One write a call: the two ends of a pipe record theirs at the same time.
 RECORD = """#!/bin/bash
-{ printf '%s' "${0##*/}"; printf '\\037%s' "$@"; echo; } >>"$CALLS"
+line=${0##*/}
+for word; do line+=$'\\037'$word; done
+printf '%s\\n' "$line" >>"$CALLS"
 """
 
 
