@@ -494,6 +494,7 @@ def run(script, *arguments):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_fetch_each_object_once(shelf, tmp_path):
     script = f"""
 pack = open_pack(open_source(shelf), height={HEIGHT}, width={WIDTH}, cache_dir=Path(cache))
@@ -543,6 +544,7 @@ def test_kills_at_any_moment_leave_a_cache_that_reads_and_no_litter(opened, shel
     assert opened()[1] == []
 
 
+@pytest.mark.slow
 def test_a_pull_needs_little_more_memory_than_the_pack(tmp_path):
     shelf = tmp_path / "large"
     kinds = [encoded(seed, "JPEG", 512, 512) for seed in range(4)]

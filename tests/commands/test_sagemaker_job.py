@@ -138,7 +138,10 @@ def test_it_trains_from_its_channel_and_leaves_model_and_output_data(new_job, he
     assert not (job.root / "output/failure").exists()
 
 
-@pytest.mark.parametrize(("model", "other"), [("dcgan", "r3-tiny"), ("r3-tiny", "dcgan")])
+@pytest.mark.parametrize(
+    ("model", "other"),
+    [("dcgan", "r3-tiny"), pytest.param("r3-tiny", "dcgan", marks=pytest.mark.slow)],
+)
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_every_metrics_pattern_finds_its_number_in_what_a_run_prints(
     new_job, here, model, other, log_format
