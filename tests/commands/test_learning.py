@@ -23,8 +23,8 @@ def test_r3_tiny_comes_nearer_to_unseen_slices_than_their_mean_does(train, tmp_p
         image_width=WIDTH,
         batch_size=8,
         accumulation_steps=1,
-        epochs=8,
-        holdout=40,
+        epochs=10,
+        holdout=20,
     )
     assert (ended.status, ended.err) == (0, "")
     reals = torch.stack([torch.from_numpy(draw(index, HEIGHT, WIDTH)) for index in range(200)])
