@@ -13,6 +13,7 @@ HEIGHT, WIDTH = 40, 32
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_r3_tiny_comes_nearer_to_unseen_slices_than_their_mean_does(train, tmp_path):
     uri = str(tmp_path / "run")
     ended = train(
