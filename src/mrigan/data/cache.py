@@ -191,7 +191,7 @@ def locked(folder: Path, give_up: Callable[[], None]) -> Iterator[Path | None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _acquire(lock, folder, give_up)
-    except (OSError, NotImplementedError) as error:
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         warn_not_kept(folder, error)
         yield None
         return

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mrigan.jobs.bars import Bars
 from mrigan.launch.follow import Ended, Event, Notice, StatusChanged
 from mrigan.launch.log_tail import LogLine
 
@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 _FACT = re.compile(r"(\w+)=([^\s\"]+)")
 _CLOCK = re.compile(r"\d\d:\d\d:\d\d ")
-_SPEED_SECONDS = 600.0
 _FIRST_HOST = "algo-1"
 
 
@@ -93,22 +92,11 @@ class LineView:
         """Nothing to put back."""
 
 
-class LiveView:
+class LiveView(Bars):
     """A bar of the epochs with speed and losses; the other lines scroll above it."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[facts]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            refresh_per_second=4,
-            speed_estimate_period=_SPEED_SECONDS,
-        )
+        super().__init__(console)
         self._task = self._progress.add_task("waiting", total=None, facts="")
 
     def show(self, event: Event) -> None:
@@ -141,19 +129,6 @@ class LiveView:
 
     def _print(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True, highlight=False)
-
-    def __enter__(self) -> Self:
-        self._progress.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the terminal as it was."""
-        self._progress.__exit__(kind, error, trace)
 
 
 def _with_host(line: LogLine) -> str:

@@ -8,14 +8,8 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
+from mrigan.jobs.bars import Bars
 from mrigan.training.loop import Tick
 from mrigan.training.plan import Plan
 
@@ -23,7 +17,6 @@ log = logging.getLogger(__name__)
 
 _HEARTBEAT_SECONDS = 60.0
 _REFRESH_SECONDS = 1.0
-_SPEED_SECONDS = 600.0  # what the time left is told from: several steps, also on a slow machine
 
 
 class Display(Protocol):
@@ -107,21 +100,11 @@ class LineDisplay:
         """Nothing to put back."""
 
 
-class LiveDisplay:
+class LiveDisplay(Bars):
     """A bar for the pull, then one for the run: speed, losses, memory, time left; 80 columns do."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[facts]}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console or Console(),
-            refresh_per_second=4,
-            speed_estimate_period=_SPEED_SECONDS,
-        )
+        super().__init__(console)
         self._pull = self._progress.add_task("slices", total=None, visible=False, facts="")
         self._train = self._progress.add_task("epoch", total=None, visible=False, facts="")
         self._epochs = 0
@@ -163,16 +146,3 @@ class LiveDisplay:
         """Keep the memory figure for the line."""
         peak = row.get("peak_allocated_mib", row.get("peak_rss_mib", 0.0))
         self._tail = f"  {peak / 1024:.1f} GiB"
-
-    def __enter__(self) -> Self:
-        self._progress.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the terminal as it was."""
-        self._progress.__exit__(kind, error, trace)

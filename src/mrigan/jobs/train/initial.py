@@ -38,10 +38,10 @@ def check_holdout(initial: Initial, manifest: Iterable[ManifestEntry]) -> None:
         SettingsError: There are such slices in ``manifest``.
     """
     held = [entry.sha256 for entry in manifest if entry.side == "holdout"]
-    known_ones = sum(sha256 in initial.trained_on for sha256 in held)
-    if known_ones:
+    seen = sum(sha256 in initial.trained_on for sha256 in held)
+    if seen:
         raise SettingsError(
-            f"MRIGAN_INIT_FROM: {initial.facts['uri']} was trained on {known_ones:,} of the "
+            f"MRIGAN_INIT_FROM: {initial.facts['uri']} was trained on {seen:,} of the "
             f"{len(held):,} slices that this run holds out; use its MRIGAN_SEED, MRIGAN_HOLDOUT "
             "and MRIGAN_VOLUME_PATTERN, or set MRIGAN_HOLDOUT=0"
         )
