@@ -12,8 +12,8 @@ from mrigan.data.source import open_source
 from mrigan.errors import MriganError, PeerFailedError
 from mrigan.jobs.train.initial import begin
 from mrigan.models.augment import Policy
+from mrigan.models.batchnorm import synchronise
 from mrigan.models.r3 import Preset
-from mrigan.models.sync_batchnorm import synchronise
 from mrigan.runtime.ranks import join
 from mrigan.settings.fields import Settings
 from mrigan.settings.ranks import rank_place
@@ -28,25 +28,34 @@ from mrigan.training.state import AdamValues, build_state
 SIZE = (33, 47)
 SLICES = torch.rand(64, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
 FEW = 11  # of them, for windows of 8 and 3
-SMALLEST = Preset(widths=(8, 8, 8, 8, 8), group_width=8)
+SMALLEST = Preset(widths=(8, 8, 8, 8, 8))
 
 
-def state_of(batch_size, preset=None):
+def state_of(micro_batch, preset=None):
     state = build_state(
         latent_dim=6,
         height=SIZE[0],
         width=SIZE[1],
         adam=AdamValues(2e-3, 1e-3, (0.5, 0.999)),
-        batch_size=batch_size,
+        micro_batch=micro_batch,
         seed=0,
         device=torch.device("cpu"),
         preset=preset,
         with_average=preset is not None,
     )
-    for name, weight in [*state.G.named_parameters(), *state.D.named_parameters()]:
-        if name.endswith("reduce.weight"):  # while they are 0, what is before them learns nothing
+    for _name, weight in [*state.G.named_parameters(), *state.D.named_parameters()]:
+        if weight.ndim > 1 and bool(
+            (weight == 0).all()
+        ):  # while they are 0, what is before them learns nothing
             torch.nn.init.normal_(weight, 0.0, 0.1)
     return state
+
+
+def in_float64(state):
+    for network, optim in ((state.G, state.g_optim), (state.D, state.d_optim)):
+        network.double()
+        optim.moments = [[moment.double() for moment in moments] for moments in optim.moments]
+    state.G_ema.double()
 
 
 def family_of(plan):
@@ -75,7 +84,8 @@ def steps(
     """
     state = state_of(batch_size, preset)
     if preset is not None:
-        state.augment = AdaptiveP(p=0.5, sign_sum=100.0, pairs=245)
+        in_float64(state)  # where no rounding moves a leaky ReLU to its other side
+        state.augment = AdaptiveP.of(p=0.5, sign_sum=100.0, pairs=245)
     if start is not None:
         restore(state, decode(start))
     if sync:  # dropout draws by micro-batch, and would hide what BatchNorm does
@@ -94,7 +104,7 @@ def steps(
 
     def take(indices):
         spoilt = ranks.is_main and state.attempt == 0 and state.images_seen in bad
-        return SLICES[indices] * (math.nan if spoilt else 1.0)
+        return SLICES[indices].to(state.G.project.weight) * (math.nan if spoilt else 1.0)
 
     ticks = train(
         state,
@@ -118,7 +128,7 @@ def steps(
         "state": encode(snapshot(state)),
         "sums": [{name: float(value) for name, value in tick.sums.items()} for tick in said],
         "micro_batch": state.micro_batch,
-        "augment_p": state.augment.p,
+        "augment_p": float(state.augment.p),
         "verdicts": [[tick.verdict.value, tick.images_seen] for tick in said],
         "gradients": [weight.grad for net in (state.G, state.D) for weight in net.parameters()],
     }
@@ -141,7 +151,7 @@ def scenarios(ranks, start):
         ),
         "synchronised": steps(ranks, count=2, sync=True, **by_rank),
         "skipped": steps(ranks, count=3, bad=(8,), **two_by_four),
-        "gone back": steps(ranks, count=5, bad=(8, 11, 19), **two_by_four),
+        "rolled back": steps(ranks, count=5, bad=(8, 11, 19), **two_by_four),
         "begun": begun(ranks),
         # Whatever fits: each rank takes its part of the 64 in one pass.
         "r3": steps(

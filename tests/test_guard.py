@@ -16,7 +16,13 @@ SIZE = (33, 47)
 LATENTS = 6
 STEP = 4
 SLICES = torch.rand(12, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
-TAKEN, SKIPPED, GONE_BACK = Verdict.TAKEN, Verdict.SKIPPED, Verdict.GONE_BACK
+TAKEN, SKIPPED, ROLLED_BACK = Verdict.TAKEN, Verdict.SKIPPED, Verdict.ROLLED_BACK
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_read(monkeypatch):
+    """So that what becomes of a step is known at once; how it is when it is not has its test."""
+    monkeypatch.setattr("mrigan.training.guard.STEPS_BETWEEN_READS", 1)
 
 
 def state_of():
@@ -25,7 +31,7 @@ def state_of():
         height=SIZE[0],
         width=SIZE[1],
         adam=AdamValues(2e-3, 1e-3, (0.5, 0.999)),
-        batch_size=STEP,
+        micro_batch=STEP,
         seed=0,
         device=torch.device("cpu"),
     )
@@ -66,8 +72,8 @@ def moving(state):
         {
             "G": state.G.state_dict(),
             "D": state.D.state_dict(),
-            "g_optim": state.g_optim.state_dict()["state"],
-            "d_optim": state.d_optim.state_dict()["state"],
+            "g_optim": state.g_optim.state_dict(),
+            "d_optim": state.d_optim.state_dict(),
         }
     )
 
@@ -75,11 +81,13 @@ def moving(state):
 def same(one, other):
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return all(map(same, one, other))
     return torch.equal(one, other)
 
 
 def rates(state):
-    return [optim.param_groups[0]["lr"] for optim in (state.g_optim, state.d_optim)]
+    return [optim.lr for optim in (state.g_optim, state.d_optim)]
 
 
 def test_a_step_that_is_not_finite_leaves_everything_but_the_progress():
@@ -137,11 +145,10 @@ def test_three_in_a_row_go_back_with_half_the_rates_and_other_latents():
     ticks = ticks_of(state, at(4, 8, 12))
     start = moving(state)
     said = [next(ticks) for _ in range(SKIPS + 1)]
-    assert [tick.verdict for tick in said] == [TAKEN, SKIPPED, SKIPPED, GONE_BACK]
+    assert [tick.verdict for tick in said] == [TAKEN, SKIPPED, SKIPPED, ROLLED_BACK]
     assert not said[-1].ends_epoch
     assert (said[-1].images_seen, state.images_seen, state.attempt) == (0, 0, 1)
     assert same(moving(state), start)
-    assert rates(state) == [1e-3, 5e-4]
 
     rest = list(ticks)
     assert [tick.verdict for tick in rest] == [TAKEN] * 12
@@ -155,7 +162,7 @@ def test_a_run_that_was_fine_for_long_goes_back_no_further_than_it_must(monkeypa
     monkeypatch.setattr("mrigan.training.guard._STEPS_BETWEEN_COPIES", 2)
     state = state_of()
     said = list(ticks_of(state, at(28, 32, 36)))
-    (back,) = [tick for tick in said if tick.verdict is GONE_BACK]
+    (back,) = [tick for tick in said if tick.verdict is ROLLED_BACK]
     assert back.images_seen == 24  # where the third epoch began
     assert state.images_seen == 48
 
@@ -164,14 +171,14 @@ def test_no_place_is_kept_in_the_middle_of_a_bad_spell(monkeypatch):
     monkeypatch.setattr("mrigan.training.guard._STEPS_BETWEEN_COPIES", 1)
     state = state_of()
     said = list(ticks_of(state, at(20, 24, 28)))
-    (back,) = [tick for tick in said if tick.verdict is GONE_BACK]
+    (back,) = [tick for tick in said if tick.verdict is ROLLED_BACK]
     assert back.images_seen == 12
 
 
 def test_the_last_step_of_a_run_is_not_skipped():
     state = state_of()
     said = list(ticks_of(state, at(8), epochs=1))
-    assert [tick.verdict for tick in said] == [TAKEN, TAKEN, GONE_BACK, TAKEN, TAKEN, TAKEN]
+    assert [tick.verdict for tick in said] == [TAKEN, TAKEN, ROLLED_BACK, TAKEN, TAKEN, TAKEN]
     assert state.attempt == 1
 
 
@@ -186,7 +193,7 @@ def test_the_place_to_go_back_to_is_the_same_the_second_time(monkeypatch):
     for tick in ticks_of(state, is_bad):
         if (tick.verdict, tick.images_seen) == (TAKEN, 12) and not kept:
             kept.append(moving(state))
-        if tick.verdict is GONE_BACK:
+        if tick.verdict is ROLLED_BACK:
             places.append((tick.images_seen, same(moving(state), kept[0])))
     assert places == [(12, True), (12, True)]
 
@@ -216,10 +223,31 @@ def test_after_three_attempts_the_run_ends(phase):
     state = state_of()
     ticks = ticks_of(state, lambda _: True, phase=phase)
     said = [next(ticks).verdict for _ in range(SKIPS * ATTEMPTS + SKIPS - 1)]
-    assert said == [SKIPPED, SKIPPED, GONE_BACK] * 3 + [SKIPPED, SKIPPED]
+    assert said == [SKIPPED, SKIPPED, ROLLED_BACK] * 3 + [SKIPPED, SKIPPED]
     with pytest.raises(DivergedError, match=r"at 12 images, after 3 attempts.*MRIGAN_G_LR"):
         next(ticks)
     assert rates(state) == [2e-3 / 8, 1e-3 / 8]
+
+
+def test_the_host_hears_of_bad_steps_when_an_epoch_ends(monkeypatch):
+    monkeypatch.setattr("mrigan.training.guard.STEPS_BETWEEN_READS", 32)
+    state = state_of()
+    ticks = ticks_of(state, at(4, 24))
+    said = [tick.verdict for tick in ticks]
+    assert said == [TAKEN, TAKEN, SKIPPED, TAKEN, TAKEN, TAKEN, TAKEN, TAKEN, SKIPPED, *[TAKEN] * 3]
+
+    state = state_of()
+    said = list(ticks_of(state, at(8, 12, 16)))  # three in a row, across the end of an epoch
+    back = next(number for number, tick in enumerate(said) if tick.verdict is ROLLED_BACK)
+    assert (back, said[back].images_seen) == (5, 0)
+    assert state.images_seen == 48
+
+
+def test_between_two_reads_no_step_waits_for_the_device(monkeypatch):
+    monkeypatch.setattr("mrigan.training.guard.STEPS_BETWEEN_READS", 2)
+    state = state_of()
+    ticks = ticks_of(state, at(0, 4))
+    assert [next(ticks).verdict for _ in range(3)] == [TAKEN, SKIPPED, TAKEN]
 
 
 def test_a_run_that_starts_with_weights_that_are_no_numbers_has_nothing_to_go_back_to():

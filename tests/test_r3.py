@@ -4,8 +4,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mrigan.models.r3 import GROUP_WIDTHS, PRESETS, Discriminator, Generator, Preset
-from mrigan.models.r3_layers import Doubled, Halved, Residual, pyramid
+from mrigan.models.r3 import PRESETS, Discriminator, Generator, Preset
+from mrigan.models.r3_layers import (
+    Conv,
+    Doubled,
+    FromPixels,
+    Halved,
+    Residual,
+    ToPixels,
+    haar_basis,
+    pyramid,
+)
 
 TINY = PRESETS["r3-tiny"]
 SIZE = (32, 40)
@@ -17,18 +26,10 @@ def count(network):
 
 def stirred(network):
     """With residual branches that do something, which first weights do not let them."""
-    for name, weight in network.named_parameters():
-        if name.endswith("reduce.weight"):
+    for weight in network.parameters():
+        if weight.ndim == 4 and not weight.any():
             torch.nn.init.normal_(weight, 0.0, 0.1)
     return network
-
-
-def doubled(x, size):
-    return Doubled(size)(x)
-
-
-def halved(x):
-    return Halved(tuple(x.shape[2:]))(x)
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +40,10 @@ def seeded():
 @pytest.mark.parametrize(
     ("name", "g_count", "d_count"),
     [
-        ("r3-tiny", 90_184, 88_168),
-        ("r3-s", 1_861_848, 1_849_752),
-        ("r3-m", 6_324_912, 6_300_720),
-        ("r3-l", 23_054_688, 23_006_304),
+        ("r3-tiny", 98_816, 96_800),
+        ("r3-s", 1_982_496, 1_973_424),
+        ("r3-m", 5_912_192, 5_896_064),
+        ("r3-l", 23_604_480, 23_572_224),
     ],
 )
 def test_the_parameter_counts_at_200x160_are_the_plans(name, g_count, d_count):
@@ -50,13 +51,15 @@ def test_the_parameter_counts_at_200x160_are_the_plans(name, g_count, d_count):
     assert count(Discriminator(PRESETS[name], 200, 160)) == d_count
 
 
-def test_each_size_is_half_the_next_rounded_up():
+def test_each_size_is_half_the_next_rounded_up_and_no_features_are_at_full_size():
     assert pyramid(200, 160) == (
         *((4, 3), (7, 5), (13, 10), (25, 20)),
         *((50, 40), (100, 80), (200, 160)),
     )
     assert pyramid(33, 47) == ((3, 3), (5, 6), (9, 12), (17, 24), (33, 47))
-    assert pyramid(32, 40) == ((4, 5), (8, 10), (16, 20), (32, 40))
+    assert TINY.sizes(200, 160)[-1] == (100, 80)
+    assert TINY.sizes(33, 47) == ((3, 3), (5, 6), (9, 12), (17, 24))
+    assert TINY.sizes(32, 32) == ((4, 4), (8, 8), (16, 16))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47), (45, 128), (131, 37), (200, 160)])
@@ -65,33 +68,24 @@ def test_any_size_comes_out_exactly_and_is_scored(size):
     images = G(torch.randn(2, 7))
     assert images.shape == (2, 1, *size)
     assert D(images).shape == (2,)
+    logits, slope = D.with_slope(images)
+    assert (logits.shape, slope.shape) == ((2,), (2, 1, *size))
 
 
-def test_resolutions_beyond_the_plan_halve_their_width_while_its_groups_divide():
-    assert PRESETS["r3-m"].plan(9) == [384, 384, 384, 384, 192, 96, 48, 24, 24]
-    assert PRESETS["r3-s"].plan(8) == [192, 192, 192, 192, 96, 48, 24, 24]
+def test_resolutions_beyond_the_plan_halve_their_width_while_it_suits_the_hardware():
+    assert PRESETS["r3-m"].plan(9) == [256, 256, 256, 256, 128, 64, 32, 16, 8]
+    assert PRESETS["r3-s"].plan(8) == [144, 144, 144, 144, 96, 48, 24, 24]
     assert TINY.plan(4) == [32, 32, 32, 32]
     assert Generator(TINY, 3, 400, 320)(torch.randn(1, 3)).shape == (1, 1, 400, 320)
 
 
-@pytest.mark.parametrize("group_width", GROUP_WIDTHS)
-def test_every_group_width_builds_and_only_dense_ones_cost_more(group_width):
-    narrow = Residual(48, 8, 1.0)
-    block = Residual(48, group_width, 1.0)
-    assert block(torch.randn(1, 48, 5, 4)).shape == (1, 48, 5, 4)
-    assert count(block) - count(narrow) == 96 * 9 * (block.mix.weight.shape[1] - 8)
-    assert block.mix.weight.shape[1] == {8: 8, 16: 16, 32: 32, None: 96}[group_width]
-
-
-def test_a_residual_block_is_three_convolutions_with_two_leaks_of_a_fifth():
-    block = Residual(4, 4, 1.0)
-    for weight in block.parameters():
-        torch.nn.init.normal_(weight)
+def test_a_residual_block_is_a_leaky_convolution_and_a_plain_one_beside_a_skip():
+    block = stirred(Residual(4, (3, 1), 1.0))
+    first, last = block.layers
+    torch.nn.init.normal_(first.bias)
     x = torch.randn(2, 4, 5, 6)
-    y = F.leaky_relu(F.conv2d(x, block.expand.weight, block.expand.bias), 0.2)
-    y = F.conv2d(y, block.mix.weight, block.mix.bias, padding=1, groups=2)
-    y = F.conv2d(F.leaky_relu(y, 0.2), block.reduce.weight)
-    torch.testing.assert_close(block(x), x + y)
+    y = F.leaky_relu(F.conv2d(x, first.weight, first.bias, padding=1), 0.2)
+    torch.testing.assert_close(block(x), x + F.conv2d(y, last.weight))
 
 
 def test_a_fresh_d_is_linear_because_every_residual_branch_starts_at_zero():
@@ -104,17 +98,17 @@ def test_a_fresh_d_is_linear_because_every_residual_branch_starts_at_zero():
 
 def test_first_weights_keep_the_scale_of_what_passes():
     G, D = Generator(PRESETS["r3-s"], 64, 200, 160), Discriminator(PRESETS["r3-s"], 200, 160)
-    gain = math.sqrt(2 / 1.04) * 14 ** (-1 / 4)
-    block = G.stages[2].blocks[1]
-    assert block.expand.weight.std().item() == pytest.approx(gain / math.sqrt(192), rel=0.02)
-    assert block.mix.weight.std().item() == pytest.approx(gain / math.sqrt(16 * 9), rel=0.02)
-    assert not block.reduce.weight.any()
-    assert not block.mix.bias.any()
+    gain = math.sqrt(2 / 1.04) * 12 ** (-1 / 2)
+    first, last = next(layer for layer in G.layers if isinstance(layer, Residual)).layers
+    assert first.weight.std().item() == pytest.approx(gain / math.sqrt(144 * 9), rel=0.02)
+    assert not last.weight.any()
+    assert not first.bias.any()
     assert G.basis.std().item() == pytest.approx(1, rel=0.05)
     assert D.basis.std().item() == pytest.approx(1 / math.sqrt(12), rel=0.05)
-    transition = D.stages[2].widen.weight
-    assert transition.std().item() == pytest.approx(1 / math.sqrt(96), rel=0.03)
+    transition = next(layer for layer in D.layers if isinstance(layer, Halved)).weight
+    assert transition.std().item() == pytest.approx(1 / math.sqrt(48), rel=0.05)
     assert G.project.weight.std().item() == pytest.approx(1 / 8, rel=0.05)
+    assert D.layers[0].weight.std().item() == pytest.approx(1 / 2, rel=0.2)
 
 
 def test_every_parameter_gets_a_gradient_once_the_branches_have_left_zero():
@@ -136,87 +130,106 @@ def test_nothing_couples_the_images_of_a_batch():
     torch.testing.assert_close(D(images), torch.cat([D(image[None]) for image in images]))
 
 
-def test_doubling_is_bilinear_and_halving_its_mirror():
+def test_doubling_is_a_change_of_width_and_bilinear_enlargement_away_from_the_edges():
     x = torch.randn(2, 3, 5, 6, dtype=torch.double)
-    bilinear = F.interpolate(x, scale_factor=2, mode="bilinear")
-    torch.testing.assert_close(doubled(x, (10, 12)), bilinear)
-    torch.testing.assert_close(doubled(x, (9, 11))[:, :, :8, :10], bilinear[:, :, :8, :10])
-    # Away from the edges <up(x), y> = 4 <x, down(y)>.
-    x[:, :, [0, -1]] = x[:, :, :, [0, -1]] = 0
-    y = torch.randn(2, 3, 10, 12, dtype=torch.double)
-    y[:, :, [0, -1]] = y[:, :, :, [0, -1]] = 0
-    torch.testing.assert_close((doubled(x, (10, 12)) * y).sum(), 4 * (x * halved(y)).sum())
+    layer = Doubled(3, 4, (9, 11)).double()
+    wide = F.conv2d(x, layer.weight.transpose(0, 1))
+    bilinear = F.interpolate(wide, scale_factor=2, mode="bilinear")
+    assert layer(x).shape == (2, 4, 9, 11)
+    torch.testing.assert_close(layer(x)[:, :, 1:9, 1:11], bilinear[:, :, 1:9, 1:11])
 
 
-def test_halving_smooths_by_1331_and_at_an_edge_by_what_is_inside():
-    line = torch.tensor([[0.0, 8.0, 16.0, 32.0, 8.0, 0.0, 80.0]]).expand(1, 3, 4, 7)
-    means = [(3 * 0 + 3 * 8 + 16) / 7, (8 + 3 * 16 + 3 * 32 + 8) / 8]
-    means += [(32 + 3 * 8 + 0 + 80) / 8, (0 + 3 * 80) / 4]
-    torch.testing.assert_close(halved(line)[0, 1, 1], torch.tensor(means))
-    assert halved(torch.full((1, 1, 7, 5), 0.3)).allclose(torch.tensor(0.3))
-    assert halved(torch.zeros(1, 2, 7, 5)).shape == (1, 2, 4, 3)
+def test_halving_smooths_by_1331_and_takes_zeros_beyond_the_edges():
+    layer = Halved(1, 1, (4, 7))
+    torch.nn.init.ones_(layer.weight)
+    line = torch.tensor([[0.0, 8.0, 16.0, 32.0, 8.0, 0.0, 80.0]]).expand(1, 1, 4, 7)
+    means = [(3 * 0 + 3 * 8 + 16) / 8, (8 + 3 * 16 + 3 * 32 + 8) / 8]
+    means += [(32 + 3 * 8 + 0 + 80) / 8, (0 + 3 * 80) / 8]
+    # Above the first row there are zeros, too: 7 of 8 parts are inside.
+    torch.testing.assert_close(layer(line)[0, 0, 0], torch.tensor(means) * 7 / 8)
+    assert layer(line).shape == (1, 1, 2, 4)
 
 
-def test_a_flat_picture_stays_flat_to_its_edges():
-    flat = torch.full((1, 2, 3, 4), -1.0)
-    assert doubled(flat, (5, 7)).allclose(torch.tensor(-1.0))
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_the_haar_transform_is_orthonormal(levels):
+    basis = haar_basis(levels).double()
+    side = 2**levels
+    assert basis.shape == (4**levels, side, side)
+    flat = basis.flatten(1)
+    torch.testing.assert_close(flat @ flat.T, torch.eye(4**levels).double(), rtol=0, atol=1e-6)
+    assert basis[0].allclose(torch.tensor(1 / side, dtype=torch.double))  # the mean comes first
 
 
-def test_layers_have_right_second_derivatives_at_odd_sizes():
-    block = Residual(4, 4, 1.0).double()
-    torch.nn.init.normal_(block.reduce.weight)
-    x = torch.randn(1, 4, 5, 3, dtype=torch.double, requires_grad=True)
-    assert torch.autograd.gradgradcheck(lambda x: halved(x).sin(), x)
-    names, weights = zip(*block.named_parameters(), strict=True)
-
-    def apply(x, *weights):
-        return torch.func.functional_call(block, dict(zip(names, weights, strict=True)), x)
-
-    assert torch.autograd.gradcheck(apply, (x, *weights))
-    assert torch.autograd.gradgradcheck(apply, (x, *weights))
+@pytest.mark.parametrize("size", [(6, 8), (7, 5)])
+def test_from_pixels_and_back_with_all_coefficients_gives_the_image(size):
+    inward, outward = FromPixels(4, size, 1).double(), ToPixels(4, size, 1).double()
+    for layer in (inward, outward):
+        torch.nn.init.eye_(layer.weight)
+    images = torch.randn(3, 1, *size, dtype=torch.double)
+    torch.testing.assert_close(outward(inward(images)), images)
 
 
-def test_the_penalty_of_a_block_has_the_gradient_that_plain_operators_give_it():
-    block = Residual(8, 4, 1.0).double()
-    torch.nn.init.normal_(block.reduce.weight)
-    x = torch.randn(2, 8, 5, 6, dtype=torch.double)
+@pytest.mark.parametrize(
+    ("layer", "channels"),
+    [
+        (Conv(3, 4, 3, leaky=True), 3),
+        (Conv(3, 4), 3),
+        (Halved(3, 4, (7, 5)), 3),
+        (FromPixels(3, (7, 5), 1), 1),
+        (stirred(Residual(3, (1, 3, 1), 1.0)), 3),
+    ],
+)
+def test_a_layers_transpose_is_its_gradient(layer, channels):
+    layer.double()
+    x = torch.randn(2, channels, 7, 5, dtype=torch.double, requires_grad=True)
+    out, transpose = layer.with_transpose(x)
+    torch.testing.assert_close(out, layer(x))
+    slope = torch.randn_like(out)
+    (expected,) = torch.autograd.grad(out, x, slope)
+    torch.testing.assert_close(transpose(slope), expected)
 
-    def plain(x):
-        y = F.leaky_relu(F.conv2d(x, block.expand.weight, block.expand.bias), 0.2)
-        y = F.conv2d(y, block.mix.weight, block.mix.bias, padding=1, groups=4)
-        return x + F.conv2d(F.leaky_relu(y, 0.2), block.reduce.weight)
 
-    found = []
-    for layer in (block, plain):
-        block.zero_grad()
-        slope = torch.func.grad(lambda x, layer=layer: layer(x).square().sum())(x)
-        slope.square().sum().backward()
-        found.append([slope.detach(), *(weight.grad for weight in block.parameters())])
-        assert all(gradient.abs().sum() > 0 for gradient in found[-1])
-    torch.testing.assert_close(*found)
+@pytest.mark.parametrize("levels", [0, 1, 2])
+@pytest.mark.parametrize("size", [(33, 47), (32, 32)])
+def test_the_slope_and_its_own_gradient_are_those_of_autograd(levels, size):
+    D = stirred(Discriminator(Preset(widths=(8,), haar_levels=levels), *size)).double()
+    images = torch.randn(3, 1, *size, dtype=torch.double)
+    names = [name for name, _ in D.named_parameters()]
+
+    logits, slope = D.with_slope(images)
+    found = torch.autograd.grad(slope.square().sum(), list(D.parameters()), allow_unused=True)
+
+    leaf = images.clone().requires_grad_()
+    expected_logits = D(leaf)
+    (expected_slope,) = torch.autograd.grad(expected_logits.sum(), leaf, create_graph=True)
+    expected = torch.autograd.grad(
+        expected_slope.square().sum(), list(D.parameters()), allow_unused=True
+    )
+    torch.testing.assert_close((logits, slope), (expected_logits, expected_slope))
+    for name, ours, theirs in zip(names, found, expected, strict=True):
+        # A bias moves no slope: nothing, or zeros.
+        if ours is None or theirs is None:
+            assert "bias" in name
+            continue
+        torch.testing.assert_close(ours, theirs)
+        assert ours.any(), name
 
 
-def test_under_bf16_the_low_resolutions_latents_and_logits_stay_fp32():
-    G, D = Generator(TINY, 5, *SIZE), Discriminator(TINY, *SIZE)
+def test_under_bf16_all_convolutions_are_bf16_and_latents_logits_and_slopes_fp32():
+    G, D = stirred(Generator(TINY, 5, *SIZE)), stirred(Discriminator(TINY, *SIZE))
     seen = []
     for network in (G, D):
-        for stage in network.stages:
-            stage.register_forward_hook(lambda *args: seen.append(args[2].dtype))
+        for layer in network.layers:
+            layer.register_forward_hook(lambda *args: seen.append(args[2].dtype))
     z = torch.randn(2, 5)
     with torch.autocast("cpu", torch.bfloat16):
         images = G(z)
         logits = D(images)
-    half, full = torch.bfloat16, torch.float32
-    assert seen == [full, full, full, half, half, full, full, full]
-    assert (images.dtype, logits.dtype) == (full, full)
+        _, slope = D.with_slope(images)
+    assert set(seen) == {torch.bfloat16}
+    assert {images.dtype, logits.dtype, slope.dtype} == {torch.float32}
     torch.testing.assert_close(images, G(z), rtol=0.05, atol=0.05)
     assert not torch.equal(images, G(z))
-
-
-def test_bf16_reaches_four_resolutions_at_200x160_and_none_of_16_pixels():
-    half = Generator(TINY, 5, 200, 160).half_precision
-    assert half == [False] * 3 + [True] * 4
-    assert Discriminator(TINY, 200, 160).half_precision == half[::-1]
 
 
 def test_the_memory_format_of_the_weights_changes_nothing():

@@ -19,7 +19,7 @@ from mrigan.training.state import AdamValues, build_state
 
 SIZE = (33, 47)
 LATENTS = 6
-SMALLEST = Preset(widths=(8, 8, 8, 8, 8), group_width=8)
+SMALLEST = Preset(widths=(8, 8, 8, 8, 8))
 FP32 = torch.autocast("cpu", enabled=False)
 BF16 = torch.autocast("cpu", torch.bfloat16)
 EVERYTHING = Policy(flips=True, rotation_degrees=15.0)
@@ -30,18 +30,18 @@ def stir(state):
     """Let residual branches do something: while their last weights are 0, others learn nothing."""
     for network in (state.G, state.D, state.G_ema):
         generator = torch.Generator().manual_seed(1)
-        for name, weight in network.named_parameters():
-            if name.endswith("reduce.weight"):
+        for _name, weight in network.named_parameters():
+            if bool((weight == 0).all()) and weight.ndim > 1:
                 torch.nn.init.normal_(weight, 0.0, 0.1, generator=generator)
 
 
-def state_of(seed=0, batch_size=8):
+def state_of(seed=0, micro_batch=8, rates=(2e-4, 2e-4)):
     state = build_state(
         latent_dim=LATENTS,
         height=SIZE[0],
         width=SIZE[1],
-        adam=AdamValues(2e-4, 2e-4, (0.0, 0.9)),
-        batch_size=batch_size,
+        adam=AdamValues(*rates, (0.0, 0.9)),
+        micro_batch=micro_batch,
         seed=seed,
         device=torch.device("cpu"),
         preset=SMALLEST,
@@ -49,7 +49,7 @@ def state_of(seed=0, batch_size=8):
     )
     stir(state)
     # Half of all transformations, and so near a decision that p moves within a step or two.
-    state.augment = AdaptiveP(p=0.5, sign_sum=100.0, pairs=245)
+    state.augment = AdaptiveP.of(p=0.5, sign_sum=100.0, pairs=245)
     return state
 
 
@@ -59,18 +59,17 @@ def plan_of(slices=11, epochs=2, batch_size=4, accumulation_steps=2):
     )
 
 
-def ticks_of(state, plan, *, seed=0, autocast=FP32, augment_by="adaptive", take=None, rates=(1, 1)):
+def ticks_of(state, plan, *, seed=0, autocast=FP32, augment_by="adaptive", take=None):
     gamma = gamma_ramp("small", *SIZE)
     family = r3(
         r3_schedule(total_images=plan.total_images, gamma=gamma),
         policy=EVERYTHING,
         size=SIZE,
         augment_by=augment_by,
-        rates=rates,
     )
     return train(
         state,
-        take or SLICES.__getitem__,
+        take or (lambda indices: SLICES[indices].to(state.G.basis)),
         plan,
         latent_dim=LATENTS,
         seed=seed,
@@ -123,14 +122,14 @@ def test_a_run_cut_anywhere_and_continued_has_the_same_bits(cut, augment_by):
 
     torch.manual_seed(99)  # nothing may hang on what the process drew before
     second = state_of(seed=5)
-    second.augment = AdaptiveP()
+    second.augment = AdaptiveP.of()
     restore(second, decode(data))
     rest = [tick.images_seen for tick in ticks_of(second, plan, augment_by=augment_by)]
     assert rest == rows[cut:]
     assert_same_bits(weights(second), weights(whole))
     assert_same_bits(second.epoch_sums, whole.epoch_sums)
     assert second.augment == whole.augment
-    assert second.g_optim.param_groups[0]["lr"] == whole.g_optim.param_groups[0]["lr"]
+    assert second.g_optim.lr == whole.g_optim.lr
 
 
 def test_a_run_in_bf16_is_cut_and_continued_alike():
@@ -143,7 +142,7 @@ def test_a_run_in_bf16_is_cut_and_continued_alike():
     assert_same_bits(weights(second), weights(whole))
     in_fp32 = state_of()
     list(ticks_of(in_fp32, plan))
-    assert not torch.equal(in_fp32.G.to_grey.weight, whole.G.to_grey.weight)
+    assert not torch.equal(in_fp32.G.to_pixels.weight, whole.G.to_pixels.weight)
 
 
 def test_the_same_seed_is_the_same_run_and_another_is_not():
@@ -160,30 +159,45 @@ def test_the_same_seed_is_the_same_run_and_another_is_not():
 
 @pytest.mark.parametrize("micro_batch", [64, 8, 9])
 def test_gradients_do_not_depend_on_the_micro_batch(micro_batch, whole_step):
-    state = state_of(batch_size=micro_batch)
+    state = in_float64(state_of(micro_batch=micro_batch))
     tick = next(ticks_of(state, plan_of(slices=64, batch_size=8, accumulation_steps=8)))
     expected, sums = whole_step
     assert all(bool(gradient.any()) for gradient in expected.values())
-    assert_close(gradients(state), expected)
+    assert_close(gradients(state), expected, tolerance=1e-9)
     for name, value in tick.sums.items():
-        assert float(value) == pytest.approx(sums[name], rel=1e-5), name
+        assert float(value) == pytest.approx(sums[name], rel=1e-9), name
 
 
-def test_in_bf16_they_depend_on_it_by_its_rounding():
-    found = []
-    for batch_size, accumulation_steps in ((64, 1), (8, 8)):
-        state = state_of(batch_size=batch_size)
-        plan = plan_of(64, batch_size=batch_size, accumulation_steps=accumulation_steps)
-        next(ticks_of(state, plan, autocast=BF16))
-        found.append(torch.cat([gradient.flatten() for gradient in gradients(state).values()]))
-    difference = (found[1] - found[0]).norm() / found[0].norm()
-    assert 1e-5 < difference < 5e-3
+def test_in_bf16_they_are_those_of_float64_to_its_rounding(whole_step):
+    exact = torch.cat([gradient.flatten() for gradient in whole_step[0].values()])
+    for micro_batch in (64, 8):
+        state = state_of(micro_batch=micro_batch)
+        next(ticks_of(state, plan_of(64, batch_size=8, accumulation_steps=8), autocast=BF16))
+        found = torch.cat([gradient.flatten() for gradient in gradients(state).values()])
+        error = (found.double() - exact).norm() / exact.norm()
+        # bf16 rounds to 2^-9, once for each of the layers that a gradient passes, twice over; what
+        # a wrong term would do is of order one.
+        assert 2**-12 < error < 2**-9 * math.sqrt(2 * layers_of(state)) * 4
+
+
+def layers_of(state):
+    """Convolutions of both networks."""
+    return sum(weight.ndim == 4 for net in (state.G, state.D) for weight in net.parameters())
+
+
+def in_float64(state):
+    """Compute in float64, where no rounding moves a leaky ReLU to its other side."""
+    for network, optim in ((state.G, state.g_optim), (state.D, state.d_optim)):
+        network.double()
+        optim.moments = [[moment.double() for moment in moments] for moments in optim.moments]
+    state.G_ema.double()
+    return state
 
 
 @pytest.fixture(scope="module")
 def whole_step():
-    """The gradients and sums of a step of 64 images in one forward pass."""
-    state = state_of(batch_size=64)
+    """The gradients and sums of a step of 64 images in one forward pass, in float64."""
+    state = in_float64(state_of(micro_batch=64))
     tick = next(ticks_of(state, plan_of(slices=64, batch_size=64, accumulation_steps=1)))
     return gradients(state), {name: float(value) for name, value in tick.sums.items()}
 
@@ -196,19 +210,27 @@ def limit_of(network, images):
             raise torch.OutOfMemoryError(f"tried to hold {len(inputs[0])} images")
 
     network.register_forward_pre_hook(check)
+    if hasattr(network, "with_slope"):
+        with_slope = network.with_slope
+
+        def checked(seen):
+            check(network, (seen,))
+            return with_slope(seen)
+
+        network.with_slope = checked
 
 
 @pytest.mark.parametrize("limited", ["G", "D"])
 def test_out_of_memory_halves_the_micro_batch_and_changes_nothing_else(limited):
     plan = plan_of()
-    whole, small = state_of(), state_of()
+    whole, small = in_float64(state_of()), in_float64(state_of())
     list(ticks_of(whole, plan))
     # D sees reals and fakes together.
     limit_of(getattr(small, limited), 3 if limited == "G" else 4)
     ticks = list(ticks_of(small, plan))
     assert [tick.micro_batch for tick in ticks] == [2] * 4
     assert [tick.images_seen for tick in ticks] == [8, 11, 19, 22]
-    assert_close(weights(small), weights(whole), tolerance=2e-5)
+    assert_close(weights(small), weights(whole), tolerance=1e-7)
     assert small.augment.p == whole.augment.p
 
 
@@ -223,16 +245,16 @@ def test_going_back_halves_the_schedules_rates_and_restores_average_and_augmenta
     ticks = ticks_of(state, plan, take=take)
     for tick in islice(ticks, 3):
         assert tick.verdict is not Verdict.TAKEN
-    assert tick.verdict is Verdict.GONE_BACK
+    assert tick.verdict is Verdict.ROLLED_BACK
     assert_same_bits(weights(state), start[0])
     assert state.augment == start[1]
     next(ticks)
-    rates = [optim.param_groups[0]["lr"] for optim in (state.g_optim, state.d_optim)]
+    rates = [optim.lr for optim in (state.g_optim, state.d_optim)]
     assert rates == pytest.approx([1e-4, 1e-4])
 
 
 def test_what_fitted_elsewhere_is_not_taken_over():
-    saved = snapshot(state_of(batch_size=3))
+    saved = snapshot(state_of(micro_batch=3))
     for place, micro_batch in (("", 3), ("1 x NVIDIA H200", 8)):
         state = state_of()
         state.place = place
@@ -250,9 +272,8 @@ def test_the_first_d_loss_is_that_of_a_d_that_can_not_tell():
 def test_d_learns_to_tell_white_pictures_from_what_g_draws():
     plan = plan_of(slices=4, epochs=20, batch_size=4, accumulation_steps=1)
     white = torch.ones(4, 1, *SIZE)
-    ticks = ticks_of(
-        state_of(), plan, augment_by="none", take=white.__getitem__, rates=(1e-3, 20.0)
-    )
+    state = state_of(rates=(2e-7, 4e-3))
+    ticks = ticks_of(state, plan, augment_by="none", take=white.__getitem__)
     losses = [float(tick.sums["d_loss"]) / 4 for tick in ticks]
     assert losses[-1] < 0.5 * math.log(2)
     assert losses[-1] < 0.5 * losses[0]
@@ -286,14 +307,14 @@ def test_augmentation_is_what_d_sees_and_never_what_g_is_fed_or_draws():
     plain, augmented = handed_out("none"), handed_out("adaptive")
     assert torch.equal(plain[0], augmented[0])
     assert torch.equal(plain[1], augmented[1])
-    assert not torch.equal(plain[2].D.from_grey.weight, augmented[2].D.from_grey.weight)
+    assert not torch.equal(plain[2].D.layers[0].weight, augmented[2].D.layers[0].weight)
 
 
 def test_p_rises_while_d_knows_its_reals_too_well():
     state = state_of()
-    state.augment = AdaptiveP(p=0.5, sign_sum=250.0, pairs=250)
+    state.augment = AdaptiveP.of(p=0.5, sign_sum=250.0, pairs=250)
     next(ticks_of(state, plan_of()))
     assert 0.5 < state.augment.p < 0.51
-    state.augment = AdaptiveP(p=0.5, sign_sum=-250.0, pairs=250)
+    state.augment = AdaptiveP.of(p=0.5, sign_sum=-250.0, pairs=250)
     next(ticks_of(state, plan_of()))
     assert 0.49 < state.augment.p < 0.51

@@ -13,10 +13,10 @@ from mrigan.models.relativistic import (
     g_terms,
     penalised_d_loss,
     real_signs,
-    squared_gradients,
+    squared_slopes,
 )
 
-SMALL = Preset(widths=(8,), group_width=4)
+SMALL = Preset(widths=(8,))
 SIZE = (32, 33)
 LATENTS = 6
 EVERYTHING = Policy(flips=True, rotation_degrees=10.0)
@@ -30,6 +30,9 @@ class LinearD(nn.Module):
     def forward(self, images):
         return (images * self.weight).sum((1, 2, 3))
 
+    def with_slope(self, images):
+        return self(images), self.weight.expand_as(images)
+
 
 class QuadraticD(nn.Module):
     def __init__(self, a):
@@ -38,6 +41,9 @@ class QuadraticD(nn.Module):
 
     def forward(self, images):
         return self.a / 2 * images.square().sum((1, 2, 3))
+
+    def with_slope(self, images):
+        return self(images), self.a * images
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +55,8 @@ def networks(dtype=torch.double, preset=SMALL, size=SIZE):
     """G and D past their first steps, when no residual branch is zero any more."""
     G, D = Generator(preset, LATENTS, *size), Discriminator(preset, *size)
     for network in (G, D):
-        for name, weight in network.named_parameters():
-            if name.endswith("reduce.weight"):
+        for weight in network.parameters():
+            if weight.ndim == 4 and not weight.any():
                 nn.init.normal_(weight, 0.0, 0.1)
     return G.to(dtype), D.to(dtype)
 
@@ -104,7 +110,7 @@ def test_the_penalty_and_its_own_gradient_have_the_closed_form_of_a_quadratic_d(
 def test_the_penalty_is_that_of_the_images_before_augmentation():
     D = LinearD()
     warp = draw_warp(Policy(translation=0, scale=0, aspect=0), 4, SIZE, p=1.0, seed=0)
-    _, squares = squared_gradients(D, images_of(4)[0], warp)
+    _, squares = squared_slopes(D, images_of(4)[0], warp)
     factors = warp.grey[:, 0].double()
     torch.testing.assert_close(squares, factors.square() * D.weight.square().sum())
     assert factors.std() > 0.1
@@ -143,8 +149,8 @@ def test_the_loss_and_its_gradients_are_those_of_autograd_with_create_graph(with
     torch.testing.assert_close(ours, gradients(D), rtol=1e-6, atol=1e-12)
 
 
-def window_gradients(G, D, real, z, cut):
-    """The flat gradients of D's step and of G's over a window in micro-batches of ``cut``."""
+def step_gradients(G, D, real, z, cut):
+    """The flat gradients of D's step and of G's over a step in micro-batches of ``cut``."""
     D.zero_grad()
     G.zero_grad()
     first = 0
@@ -163,15 +169,17 @@ def window_gradients(G, D, real, z, cut):
     ]
 
 
-@pytest.mark.parametrize(("dtype", "most"), [(torch.double, 1e-13), (torch.float32, 1e-5)])
-def test_cutting_a_window_does_not_change_the_gradients(dtype, most):
+def test_cutting_a_step_does_not_change_the_gradients():
+    # In float64: in fp32 a leaky ReLU near 0 may fall on the other side for another cut, and no
+    # tolerance for that would still notice a wrong term.
+    dtype = torch.double
     G, D = networks(dtype)
-    # Reals that have something in common, or the window's gradient is what noise leaves over.
+    # Reals that have something in common, or the step's gradient is what noise leaves over.
     real, z = images_of(64, dtype)[0] / 4 - 0.75, torch.randn(64, LATENTS, dtype=dtype)
-    whole = window_gradients(G, D, real, z, [64])
+    whole = step_gradients(G, D, real, z, [64])
     for cut in ([8] * 8, [33, 20, 11]):
-        for gradient, expected in zip(window_gradients(G, D, real, z, cut), whole, strict=True):
-            assert (gradient - expected).norm() < most * expected.norm()
+        for gradient, expected in zip(step_gradients(G, D, real, z, cut), whole, strict=True):
+            assert (gradient - expected).norm() < 1e-11 * expected.norm()
 
 
 def test_each_phase_leaves_the_other_network_alone():
@@ -211,26 +219,22 @@ def test_signs_count_the_pairs_that_d_tells_apart():
 
 @pytest.mark.parametrize(
     ("preset", "size", "backend"),
-    [
-        (SMALL, (9, 8), "aot_eager"),
-        pytest.param(PRESETS["r3-tiny"], (32, 40), "inductor", marks=pytest.mark.slow),
-    ],
+    [(SMALL, (33, 40), "aot_eager"), (PRESETS["r3-tiny"], (32, 40), "inductor")],
 )
 @pytest.mark.slow
-def test_one_compilation_serves_every_warp_and_changes_nothing(preset, size, backend):
+def test_a_compiled_d_has_the_logits_slopes_and_gradients_of_the_eager_one(preset, size, backend):
     _, D = networks(preset=preset, size=size)
-    real, fake = images_of(2, size=size)
-    compiled = torch.compile(d_terms, fullgraph=True, backend=backend)
-    for seed, p in ((1, 0.9), (5, 0.2)):
-        warps = warps_of(2, p=p, seed=seed, policy=Policy(), size=size)
+    compiled = torch.compile(D.with_slope, fullgraph=True, backend=backend)
+    for count in (3, 3):
+        images = images_of(count, size=size)[0]
         found = []
-        for terms_of in (d_terms, compiled):
+        for with_slope in (D.with_slope, compiled):
             D.zero_grad()
-            with torch._dynamo.config.patch(error_on_recompile=seed != 1):
-                terms = terms_of(D, real, fake, *warps)
-            penalised_d_loss(terms, torch.tensor(2.0)).mean().backward()
-            found.append((tuple(terms), gradients(D)))
+            logits, slope = with_slope(images)
+            (logits.sum() + slope.square().sum()).backward()
+            found.append((logits, slope, gradients(D)))
         torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-12)
+        assert all(bool(gradient.any()) for gradient in found[1][2].values())
 
 
 def test_under_bf16_autocast_the_terms_are_fp32_and_near():

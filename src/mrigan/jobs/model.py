@@ -6,8 +6,7 @@ from typing import Any, TypeVar
 
 from mrigan.models import dcgan, r3
 from mrigan.models.augment import Policy
-from mrigan.models.r3_layers import pyramid
-from mrigan.models.sync_batchnorm import synchronise
+from mrigan.models.batchnorm import synchronise
 from mrigan.runtime.device import Hardware
 from mrigan.runtime.ranks import ALONE, Ranks
 from mrigan.settings.fields import Settings
@@ -70,7 +69,7 @@ def fresh_state(settings: Settings, hardware: Hardware, ranks: Ranks = ALONE) ->
             d_lr=known(settings.d_lr),
             betas=(known(settings.beta1), beta2),
         ),
-        batch_size=first_micro_batch(settings, hardware, ranks),
+        micro_batch=first_micro_batch(settings, hardware, ranks),
         seed=settings.seed,
         device=hardware.device,
         preset=r3.PRESETS.get(settings.model),
@@ -87,7 +86,8 @@ def fresh_state(settings: Settings, hardware: Hardware, ranks: Ranks = ALONE) ->
 def d_resolutions(settings: Settings) -> int:
     """How many of D's resolutions FREEZE_D may name."""
     if is_r3(settings):
-        return len(pyramid(settings.image_height, settings.image_width))
+        preset = r3.PRESETS[settings.model]
+        return len(preset.sizes(settings.image_height, settings.image_width))
     return len(dcgan.D_WIDTHS)
 
 
@@ -103,17 +103,15 @@ def family_of(settings: Settings, plan: Plan) -> Family:
     if settings.beta2 is not None:
         values = replace(values, beta2=schedule.Ramp(settings.beta2, settings.beta2))
     if settings.ema_images is not None:
-        values = replace(values, ema_half_life_images=schedule.Ramp(0.0, settings.ema_images))
-    if settings.init_from:  # the average, too, is taken over, and a ramp would drop it at once
-        half_life = values.ema_half_life_images.end
-        values = replace(values, ema_half_life_images=schedule.Ramp(half_life, half_life))
-    start = schedule.LEARNING_RATE.start
+        values = replace(values, ema_half_life_images=settings.ema_images)
+    if settings.init_from:  # the EMA, too, is taken over, and a short one would drop it at once
+        half_life = min(values.ema_half_life_images, plan.total_images / 10)
+        values = replace(values, ema_half_life_images=half_life, ema_share=math.inf)
     return family.r3(
         values,
         policy=policy_of(settings),
         size=size,
         augment_by=settings.augment,
-        rates=(known(settings.g_lr) / start, known(settings.d_lr) / start),
     )
 
 
@@ -123,11 +121,15 @@ def policy_of(settings: Settings) -> Policy:
 
 
 def first_micro_batch(settings: Settings, hardware: Hardware, ranks: Ranks) -> int:
-    """Images in one forward pass, to begin with: halved when they turn out not to fit."""
-    if not is_r3(settings):
-        return settings.batch_size
+    """Images in one forward pass, to begin with: halved when they turn out not to fit.
+
+    A GPU takes a rank's whole part of a step; a CPU is no faster for it, and takes less memory.
+    """
     if settings.micro_batch != "auto":
         return settings.micro_batch
     if hardware.device.type != "cuda":
         return settings.batch_size
-    return math.ceil(settings.batch_size * known(settings.accumulation_steps) / ranks.world.size)
+    rounds = known(settings.accumulation_steps) / ranks.world.size
+    if is_r3(settings):
+        return math.ceil(settings.batch_size * rounds)
+    return settings.batch_size * math.ceil(rounds)

@@ -3,8 +3,8 @@
 Mirroring and small rotations are done where the policy asks; 90° and inversions do not exist. What
 a slice is moved away from is filled with its own background. Everything is linear in the pixels and
 differentiable to any order; a warp drawn at p = 0 is the identity, to the bit. Randomness is drawn
-for a whole window at once, so an image's warp depends on its place in the window and not on how the
-window is cut. Warps are applied to what D sees, never to a sample.
+for a whole step at once, so an image's warp depends on its place in the step and not on how the
+step is cut. Warps are applied to what D sees, never to a sample.
 """
 
 import math
@@ -34,7 +34,7 @@ _TRANSFORMATIONS = 7
 
 
 class Warp(NamedTuple):
-    """One window's or micro-batch's augmentation, a row for each image."""
+    """The augmentation of a step's or micro-batch's images, a row for each."""
 
     placement: (
         Tensor  # (N, 4): rows' and columns' factor of size, then shift down and right, pixels
@@ -46,40 +46,52 @@ class Warp(NamedTuple):
         """The rows of a micro-batch."""
         return Warp(*(rows[start:stop] for rows in self))
 
-    def to(self, device: torch.device) -> "Warp":
-        """The same on ``device``."""
-        return Warp(*(rows.to(device, non_blocking=True) for rows in self))
+
+class Randoms(NamedTuple):
+    """The random numbers behind a step's warps, a row for each image, 7 columns each."""
+
+    chosen: Tensor  # uniform in [0, 1): a transformation is applied where it is below p
+    uniform: Tensor  # in [0, 1)
+    normal: Tensor
 
 
-def draw_warp(policy: Policy, count: int, size: tuple[int, int], *, p: float, seed: int) -> Warp:
-    """Draw the augmentation of a window's images, on the CPU so that every device sees the same.
+def draw_randoms(count: int, seed: int) -> Randoms:
+    """Draw for ``count`` images, on the CPU so that every device sees the same.
+
+    Args:
+        count: N, images of the whole step.
+        seed: Of the step: a function of the run's seed, the phase and ``images_seen``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    sources = (torch.rand, torch.rand, torch.randn)
+    return Randoms(*(draw(count, _TRANSFORMATIONS, generator=generator) for draw in sources))
+
+
+def warp_of(policy: Policy, size: tuple[int, int], randoms: Randoms, p: Tensor | float) -> Warp:
+    """Turn random numbers into warps, on the device that they are on; the host reads nothing.
 
     Args:
         policy: What may happen.
-        count: N, images of the whole window.
         size: (H, W), pixels.
+        randoms: Of N images.
         p: Probability of each transformation, 0 to 1.
-        seed: Of the window: a function of the run's seed, the phase and ``images_seen``.
-
-    Returns:
-        float32 rows, in the window's order.
 
     Raises:
         ValueError: For rotations beyond 15°, which the shears are not made for.
     """
     if not 0 <= policy.rotation_degrees <= MOST_DEGREES:
         raise ValueError(f"rotation of {policy.rotation_degrees}°: 0 to {MOST_DEGREES:.0f} allowed")
-    generator = torch.Generator().manual_seed(seed)
-    chosen, uniform, normal = (
-        source(count, _TRANSFORMATIONS, generator=generator)
-        for source in (torch.rand, torch.rand, torch.randn)
-    )
-    applied = chosen < p
+    applied = randoms.chosen < p
     return Warp(
-        placement=_placement(policy, size, applied, uniform, normal),
-        grey=_grey(policy, applied, normal),
-        turn=_turn(policy, applied, uniform),
+        placement=_placement(policy, size, applied, randoms.uniform, randoms.normal),
+        grey=_grey(policy, applied, randoms.normal),
+        turn=_turn(policy, applied, randoms.uniform),
     )
+
+
+def draw_warp(policy: Policy, count: int, size: tuple[int, int], *, p: float, seed: int) -> Warp:
+    """Draw the augmentation of ``count`` images at once, on the CPU; see ``warp_of``."""
+    return warp_of(policy, size, draw_randoms(count, seed), p)
 
 
 def augment(images: Tensor, warp: Warp) -> Tensor:
@@ -178,15 +190,19 @@ def _taken(x: Tensor, columns: Tensor) -> Tensor:
 def _placement(
     policy: Policy, size: tuple[int, int], applied: Tensor, uniform: Tensor, normal: Tensor
 ) -> Tensor:
-    ones = torch.ones(len(applied))
-    scale = (normal[:, 0] * policy.scale).exp2().clamp(3 / 4, 4 / 3).where(applied[:, 0], ones)
-    aspect = (normal[:, 1] * policy.aspect).clamp(-1 / 4, 1 / 4).exp2().where(applied[:, 1], ones)
-    mirrored = applied[:, 2] & (uniform[:, 2] < 0.5) & torch.tensor(policy.flips)
-    shift = (uniform[:, 3:5] * 2 - 1) * policy.translation * torch.tensor(size)
+    scale = (normal[:, 0] * policy.scale).exp2().clamp(3 / 4, 4 / 3).where(applied[:, 0], 1.0)
+    aspect = (normal[:, 1] * policy.aspect).clamp(-1 / 4, 1 / 4).exp2().where(applied[:, 1], 1.0)
+    shifts = [
+        (uniform[:, column] * 2 - 1) * policy.translation * side
+        for column, side in zip((3, 4), size, strict=True)
+    ]
+    shift = torch.stack(shifts, 1)
     # Interpolation blurs; were every moved slice blurred, sharpness would mark the unmoved ones.
     shift = shift.round().where(uniform[:, 5:6] < 0.5, shift)
-    shift = shift.where(applied[:, 3:4], torch.zeros(()))
-    columns = (scale / aspect).where(~mirrored, -scale / aspect)
+    shift = shift.where(applied[:, 3:4], 0.0)
+    columns = scale / aspect
+    if policy.flips:
+        columns = columns.where(~(applied[:, 2] & (uniform[:, 2] < 0.5)), -columns)
     return torch.cat([torch.stack([scale * aspect, columns], 1), shift], 1)
 
 
@@ -194,16 +210,12 @@ def _grey(policy: Policy, applied: Tensor, normal: Tensor) -> Tensor:
     contrast = (normal[:, 4] * policy.contrast).clamp(-1, 1).exp2()
     brightness = normal[:, 5] * policy.brightness
     return torch.stack(
-        [
-            contrast.where(applied[:, 4], torch.ones(())),
-            brightness.where(applied[:, 5], torch.zeros(())),
-        ],
-        1,
+        [contrast.where(applied[:, 4], 1.0), brightness.where(applied[:, 5], 0.0)], 1
     )
 
 
 def _turn(policy: Policy, applied: Tensor, uniform: Tensor) -> Tensor:
     if policy.rotation_degrees == 0:
-        return torch.empty(len(applied), 0)
+        return uniform[:, :0]
     angle = (uniform[:, 6:7] * 2 - 1) * math.radians(policy.rotation_degrees)
-    return angle.where(applied[:, 6:7], torch.zeros(()))
+    return angle.where(applied[:, 6:7], 0.0)

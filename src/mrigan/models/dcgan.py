@@ -12,13 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mrigan.models.batchnorm import BatchNorm2d
+
 BASE_CHANNELS = 128
 G_WIDTHS = (128, 64, 32)
 D_WIDTHS = (32, 64, 128, 256)
 LEARNING_RATE = 2e-4
 BETAS = (0.5, 0.999)
 _LEAK = 0.2
-_DROPOUT = 0.25
+DROPOUT = 0.25
 _INIT_STD = 0.02
 
 
@@ -32,10 +34,10 @@ class Generator(nn.Module):
         factor = 2 ** len(G_WIDTHS)
         self.base = (BASE_CHANNELS, math.ceil(height / factor), math.ceil(width / factor))
         self.project = nn.Linear(latent_dim, math.prod(self.base))
-        blocks: list[nn.Module] = [nn.BatchNorm2d(BASE_CHANNELS)]
+        blocks: list[nn.Module] = [BatchNorm2d(BASE_CHANNELS)]
         channels = BASE_CHANNELS
         for out in G_WIDTHS:
-            blocks += [UpsampledConv2d(channels, out), nn.BatchNorm2d(out), nn.LeakyReLU(_LEAK)]
+            blocks += [UpsampledConv2d(channels, out), BatchNorm2d(out), nn.LeakyReLU(_LEAK)]
             channels = out
         self.blocks = nn.Sequential(*blocks)
         self.to_grey = nn.Conv2d(channels, 1, kernel_size=3, padding=1)
@@ -50,32 +52,47 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (N, 1, H, W) to logits (N,), high = real. Dropout draws from the default RNG."""
+    """Images (N, 1, H, W) to logits (N,), high = real; whole channels are dropped as it is told."""
 
     def __init__(self, height: int, width: int, widths: Sequence[int] = D_WIDTHS) -> None:
         super().__init__()
-        blocks: list[nn.Module] = []
+        self.widths = tuple(widths)
+        layers: list[nn.Module] = []
         channels = 1
         for out in widths:
-            blocks += [
-                nn.Conv2d(channels, out, kernel_size=3, stride=2, padding=1),
-                nn.LeakyReLU(_LEAK),
-                nn.Dropout2d(_DROPOUT),
-            ]
+            layers.append(nn.Conv2d(channels, out, kernel_size=3, stride=2, padding=1))
             channels, height, width = out, strided(height), strided(width)
-        self.blocks = nn.Sequential(*blocks)
+        self.layers = nn.ModuleList(layers)
         self.to_logit = nn.Linear(channels * height * width, 1)
         _initialise(self)
 
     def stages_from_image(self) -> list[nn.Module]:
         """What an image passes through, resolution by resolution; the logit is not among it."""
-        return [self.blocks[first : first + 3] for first in range(0, len(self.blocks), 3)]
+        return list(self.layers)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Score each image by itself."""
-        x = self.blocks(images.contiguous(memory_format=torch.channels_last))
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Score each image by itself.
+
+        Args:
+            images: (N, 1, H, W).
+            keep: (N, sum of the widths), 1 where a channel of an image is kept and 0 where it is
+                dropped (Tompson et al. 2015, arXiv 1411.4280); None, or evaluation, keeps all.
+        """
+        x = images.contiguous(memory_format=torch.channels_last)
+        masks = self._masks(keep)
+        for layer, mask in zip(self.layers, masks, strict=True):
+            x = F.leaky_relu(layer(x), _LEAK, inplace=True)
+            if mask is not None:
+                x = x * mask.to(x.dtype)
         logits: Tensor = self.to_logit(x.flatten(1))
         return logits.squeeze(1).to(images.dtype)
+
+    def _masks(self, keep: Tensor | None) -> Sequence[Tensor | None]:
+        if keep is None or not self.training:
+            return [None] * len(self.widths)
+        scaled = keep.to(self.to_logit.weight.dtype) / (1 - DROPOUT)
+        masks: Sequence[Tensor] = scaled[:, :, None, None].split(self.widths, dim=1)
+        return masks
 
 
 class UpsampledConv2d(nn.Module):
@@ -86,18 +103,29 @@ class UpsampledConv2d(nn.Module):
     the pair up to rounding; parameters are the 3×3 kernel's.
     """
 
+    merge: Tensor
+
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.register_buffer("merge", _merged_taps(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, out_channels, 2H, 2W)."""
-        # The 3×3 kernel summed over the 2×2 copies of an input pixel, turned round as transposed
-        # convolutions want it.
-        summed = F.avg_pool2d(F.pad(self.weight, (1, 1, 1, 1)), 2, stride=1, divisor_override=1)
-        kernel = summed.flip(2, 3).transpose(0, 1)
+        kernel = torch.tensordot(self.weight, self.merge, dims=2).transpose(0, 1)
         return F.conv_transpose2d(x, kernel, self.bias, stride=2, padding=1)
+
+
+def _merged_taps() -> Tensor:
+    """Which taps of a 3×3 kernel each tap of the 4×4 one adds up, (3, 3, 4, 4).
+
+    The 3×3 kernel summed over the 2×2 copies of an input pixel, turned round as transposed
+    convolutions want it.
+    """
+    ones = torch.eye(9).view(9, 1, 3, 3)
+    summed = F.avg_pool2d(F.pad(ones, (1, 1, 1, 1)), 2, stride=1, divisor_override=1)
+    return summed.flip(2, 3).view(3, 3, 4, 4)
 
 
 def strided(size_px: int) -> int:

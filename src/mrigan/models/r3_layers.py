@@ -1,21 +1,24 @@
-"""What ``r3``'s two networks are made of: sizes, filters, convolutions and the residual block.
+"""What ``r3``'s two networks are made of: sizes, convolutions, resampling, Haar, residual blocks.
 
-Only stock operators whose derivatives of any order exist and, on CUDA, come out the same bits each
-time: no bilinear interpolation, no ``grid_sample``, no reflection.
+Every layer of D can also return its transpose: the linear map from the slope of the logit at its
+output back to that at its input. A leaky ReLU is linear wherever its masks do not change, so D's
+input gradient is a second pass through the same kernels, and training needs first derivatives only
+(docs/decisions.md). Only stock operators whose gradients have the same bits each time on CUDA.
 """
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_weight
 
 LEAK = 0.2
 # Keeps the variance of what goes through a leaky ReLU (He et al. 2015, arXiv 1502.01852).
 LEAKY_GAIN = math.sqrt(2 / (1 + LEAK**2))
 _SMALLEST_SIDE_PX = 4
+
+Transpose = Callable[[Tensor], Tensor]  # slope at a layer's output -> slope at its input
 
 
 def pyramid(height: int, width: int) -> tuple[tuple[int, int], ...]:
@@ -24,73 +27,6 @@ def pyramid(height: int, width: int) -> tuple[tuple[int, int], ...]:
     while min(sizes[0]) > _SMALLEST_SIDE_PX:
         sizes.insert(0, ((sizes[0][0] + 1) // 2, (sizes[0][1] + 1) // 2))
     return tuple(sizes)
-
-
-class Smooth(nn.Module):
-    """Convolve each channel with the outer square of ``taps``, made to add up to 1.
-
-    At an edge the taps that fall inside are made to add up to 1. Repeating the edge pixels first
-    would copy the picture, and Inductor (torch 2.14) gets the layout of that copy's gradient wrong.
-    The numbers are buffers: made anew in each pass, each would wait for the GPU.
-    """
-
-    kernel: Tensor
-    inside: Tensor
-
-    def __init__(self, size: tuple[int, int], taps: tuple[int, ...], stride: int) -> None:
-        super().__init__()
-        self.size, self.stride = size, stride
-        line = torch.tensor(taps, dtype=torch.float32) / sum(taps)
-        inside = [_inside(side, line, stride) for side in size]
-        self.register_buffer("kernel", torch.outer(line, line)[None, None], persistent=False)
-        self.register_buffer("inside", torch.outer(*inside), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, ⌈H/stride⌉, ⌈W/stride⌉)."""
-        channels, (height, width), stride = x.shape[1], self.size, self.stride
-        if height % stride or width % stride:
-            x = F.pad(x, (0, width % stride, 0, height % stride))
-        kernel = self.kernel.to(x.dtype).expand(channels, -1, -1, -1)
-        smooth = F.conv2d(x, kernel, stride=stride, padding=1, groups=channels)
-        return smooth / self.inside.to(x.dtype)
-
-
-class Doubled(Smooth):
-    """Smoothly upsample to ``size``, at most twice the input's; what is over is cut off.
-
-    Nearest ×2, then [1, 2, 1]²/16; a flat picture stays flat up to its edges.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__(size, (1, 2, 1), stride=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, h, w) to (N, C, H, W)."""
-        height, width = self.size
-        return super().forward(F.interpolate(x, scale_factor=2.0)[:, :, :height, :width])
-
-
-class Halved(Smooth):
-    """Smoothly downsample from ``size`` to half, rounded up; a flat picture stays flat.
-
-    [1, 3, 3, 1]²/64 at stride 2, which is [1, 2, 1]²/16 followed by 2×2 means.
-    """
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__(size, (1, 3, 3, 1), stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to (N, C, ⌈H/2⌉, ⌈W/2⌉)."""
-        dtype = x.dtype
-        if x.device.type == "cpu" and dtype is torch.bfloat16:
-            x = x.float()  # a depthwise convolution in bf16 takes five times as long on a CPU
-        return super().forward(x).to(dtype)
-
-
-def _inside(size: int, line: Tensor, stride: int) -> Tensor:
-    """What the taps on pixels of a side add up to, for each output pixel."""
-    pixels = F.pad(torch.ones(1, 1, size), (0, size % stride))
-    return F.conv1d(pixels, line[None, None], stride=stride, padding=1).flatten()
 
 
 class Conv(nn.Module):
@@ -102,87 +38,214 @@ class Conv(nn.Module):
         out_channels: int,
         kernel: int = 1,
         *,
-        groups: int = 1,
         gain: float = 1.0,
         leaky: bool = False,
     ) -> None:
         super().__init__()
-        self.groups = groups
         self.padding = kernel // 2
-        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, kernel, kernel))
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels)) if leaky else None
         nn.init.normal_(self.weight, 0.0, gain / math.sqrt(self.weight[0].numel()))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in_channels, H, W) to (N, out_channels, H, W)."""
+        return self._convolved(x, self.weight.to(x.dtype))
+
+    def with_transpose(self, x: Tensor) -> tuple[Tensor, Transpose]:
+        """The same, and the map of slopes back."""
         weight = self.weight.to(x.dtype)
+        out = self._convolved(x, weight)
+        signs = out.detach()
+
+        def transpose(slope: Tensor) -> Tensor:
+            if self.bias is not None:
+                slope = torch.ops.aten.leaky_relu_backward(slope, signs, LEAK, True)
+            return F.conv_transpose2d(slope, weight, padding=self.padding)
+
+        return out, transpose
+
+    def _convolved(self, x: Tensor, weight: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        if torch.compiler.is_compiling():
-            # Inside torch.func.grad, Dynamo (torch 2.14) drops a Function's gradient in silence.
-            return _convolved(x, weight, bias, self.padding, self.groups)
-        out: Tensor = _Convolution.apply(x, weight, bias, self.padding, self.groups)
-        return out
+        out = F.conv2d(x, weight, bias, padding=self.padding)
+        # In place: a convolution keeps its input for the gradient, not its output.
+        return out if bias is None else F.leaky_relu(out, LEAK, inplace=True)
 
 
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int) -> Tensor:
-    out = F.conv2d(x, weight, bias, padding=padding, groups=groups)
-    # In place: a convolution keeps its input for the gradient, not its output.
-    return out if bias is None else F.leaky_relu(out, LEAK, inplace=True)
+class Doubled(nn.Module):
+    """Change of width and smooth upsampling to ``size``, at most twice the input's; no bias.
 
-
-class _Convolution(torch.autograd.Function):
-    """A convolution, leaky where biased, whose gradient has a fast gradient itself.
-
-    torch's own second derivative swaps images and channels in memory and goes through the groups
-    one by one; this gradient is made of convolutions, whose gradients are convolutions. Nor does it
-    add up the zeros that a leaky ReLU's second derivative consists of.
+    A 1×1 convolution, nearest ×2 and [1, 2, 1]²/16 are one transposed convolution with
+    [1, 3, 3, 1]²/16 in each kernel; beyond the edges there are zeros. What is over is cut off.
     """
 
-    @staticmethod
-    def forward(
-        x: Tensor, weight: Tensor, bias: Tensor | None, padding: int, groups: int
-    ) -> Tensor:
-        return _convolved(x, weight, bias, padding, groups)
+    taps: Tensor
 
-    @staticmethod
-    def setup_context(
-        ctx: Any,  # noqa: ANN401 - torch gives its context no type
-        inputs: tuple[Tensor, Tensor, Tensor | None, int, int],
-        output: Tensor,
-    ) -> None:
-        x, weight, bias, ctx.padding, ctx.groups = inputs
-        ctx.is_leaky = bias is not None
-        ctx.save_for_backward(x, weight, *([output] if ctx.is_leaky else []))
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels, 1, 1))
+        nn.init.normal_(self.weight, 0.0, 1 / math.sqrt(in_channels))
+        self.register_buffer("taps", _taps(2.0), persistent=False)
 
-    @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - as above
-        x, weight, *output = ctx.saved_tensors
-        if ctx.is_leaky:
-            is_result = True
-            slope = torch.ops.aten.leaky_relu_backward(slope, output[0].detach(), LEAK, is_result)
-        how = {"padding": ctx.padding, "groups": ctx.groups}
-        needs = ctx.needs_input_grad
-        return (
-            F.conv_transpose2d(slope, weight, **how) if needs[0] else None,
-            conv2d_weight(x, weight.shape, slope, **how) if needs[1] else None,
-            slope.sum((0, 2, 3)) if needs[2] else None,
-            None,
-            None,
-        )
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, h, w) to (N, out_channels, H, W)."""
+        height, width = self.size
+        kernel = (self.weight * self.taps).to(x.dtype)
+        out = F.conv_transpose2d(x, kernel, stride=2, padding=1)
+        return _cropped(out, height, width)
+
+
+class Halved(nn.Module):
+    """Change of width and smooth downsampling from ``size`` to half, rounded up; no bias.
+
+    [1, 2, 1]²/16, 2×2 means and a 1×1 convolution are one convolution at stride 2 with
+    [1, 3, 3, 1]²/64 in each kernel; beyond the edges there are zeros.
+    """
+
+    taps: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.size = size
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, 1, 1))
+        nn.init.normal_(self.weight, 0.0, 1 / math.sqrt(in_channels))
+        self.register_buffer("taps", _taps(1.0), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, ⌈H/2⌉, ⌈W/2⌉)."""
+        return self.with_transpose(x)[0]
+
+    def with_transpose(self, x: Tensor) -> tuple[Tensor, Transpose]:
+        """The same, and the map of slopes back."""
+        height, width = self.size
+        kernel = (self.weight * self.taps).to(x.dtype)
+        out = F.conv2d(_padded(x, height % 2, width % 2), kernel, stride=2, padding=1)
+
+        def transpose(slope: Tensor) -> Tensor:
+            back = F.conv_transpose2d(slope, kernel, stride=2, padding=1)
+            return _cropped(back, height, width)
+
+        return out, transpose
+
+
+class FromPixels(nn.Module):
+    """Images to features: an orthonormal Haar transform and a 1×1 convolution as one kernel.
+
+    With one level, a 2×2 block of pixels becomes its mean and three differences (SWAGAN, Gal et
+    al. 2021, arXiv 2102.06108), so no features exist at full resolution; with none, it is a 1×1
+    convolution. The transform is orthonormal: a penalty on slopes is that of the pixels.
+    """
+
+    haar: Tensor
+
+    def __init__(self, channels: int, size: tuple[int, int], levels: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("haar", haar_basis(levels), persistent=False)
+        count, self.patch = len(self.haar), self.haar.shape[-1]
+        self.weight = nn.Parameter(torch.empty(channels, count))
+        nn.init.normal_(self.weight, 0.0, 1 / math.sqrt(count))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 1, H, W) to (N, channels, ⌈H/patch⌉, ⌈W/patch⌉)."""
+        return self.with_transpose(images)[0]
+
+    def with_transpose(self, images: Tensor) -> tuple[Tensor, Transpose]:
+        """The same, and the map of slopes back."""
+        (height, width), patch = self.size, self.patch
+        kernel = torch.einsum("oc,chw->ohw", self.weight, self.haar)[:, None].to(images.dtype)
+        padded = _padded(images, -height % patch, -width % patch)
+        out = F.conv2d(padded, kernel, stride=patch)
+
+        def transpose(slope: Tensor) -> Tensor:
+            return _cropped(F.conv_transpose2d(slope, kernel, stride=patch), height, width)
+
+        return out, transpose
+
+
+class ToPixels(nn.Module):
+    """Features to images: a 1×1 convolution and the inverse Haar transform as one kernel."""
+
+    haar: Tensor
+
+    def __init__(self, channels: int, size: tuple[int, int], levels: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("haar", haar_basis(levels), persistent=False)
+        self.weight = nn.Parameter(torch.empty(channels, len(self.haar)))
+        nn.init.normal_(self.weight, 0.0, 1 / math.sqrt(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, channels, h, w) to (N, 1, H, W)."""
+        kernel = torch.einsum("ic,chw->ihw", self.weight, self.haar)[:, None].to(x.dtype)
+        out = F.conv_transpose2d(x, kernel, stride=self.haar.shape[-1])
+        return _cropped(out, *self.size)
 
 
 class Residual(nn.Module):
-    """Widths w, 2w, 2w, w and a way around them; starts as the identity; no normalisation."""
+    """Convolutions with a skip connection around them; the identity at first; no normalisation."""
 
-    def __init__(self, width: int, group_width: int | None, gain: float) -> None:
+    def __init__(self, width: int, kernels: tuple[int, ...], gain: float) -> None:
         super().__init__()
-        inner = 2 * width
-        groups = 1 if group_width is None else max(1, inner // group_width)
-        self.expand = Conv(width, inner, gain=gain, leaky=True)
-        self.mix = Conv(inner, inner, 3, groups=groups, gain=gain, leaky=True)
-        self.reduce = Conv(inner, width, gain=0.0)
+        *first, last = kernels
+        self.layers = nn.ModuleList(
+            [
+                *(Conv(width, width, kernel, gain=gain, leaky=True) for kernel in first),
+                Conv(width, width, last, gain=0.0),
+            ]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, w, H, W) to the same shape."""
-        out: Tensor = x + self.reduce(self.mix(self.expand(x)))
-        return out
+        """Map (N, width, H, W) to the same shape."""
+        out = x
+        for layer in self.layers:
+            out = layer(out)
+        return x + out
+
+    def with_transpose(self, x: Tensor) -> tuple[Tensor, Transpose]:
+        """The same, and the map of slopes back."""
+        out, transposes = through(self.layers, x)
+        return x + out, lambda slope: slope + back_through(transposes, slope)
+
+
+def through(layers: nn.ModuleList, x: Tensor) -> tuple[Tensor, list[Transpose]]:
+    """Pass ``x`` through ``layers`` in turn and collect their transposes."""
+    transposes = []
+    for layer in layers:
+        assert isinstance(layer, Conv | Halved | FromPixels | Residual)
+        x, transpose = layer.with_transpose(x)
+        transposes.append(transpose)
+    return x, transposes
+
+
+def back_through(transposes: list[Transpose], slope: Tensor) -> Tensor:
+    """Take ``slope`` at the output of the last layer back to the input of the first."""
+    for transpose in reversed(transposes):
+        slope = transpose(slope)
+    return slope
+
+
+def haar_basis(levels: int) -> Tensor:
+    """Orthonormal Haar wavelets (4^levels, 2^levels, 2^levels) of one block of pixels."""
+    low, high = torch.tensor([1.0, 1.0]) / math.sqrt(2), torch.tensor([1.0, -1.0]) / math.sqrt(2)
+    step = torch.stack(
+        [torch.outer(down, across) for down in (low, high) for across in (low, high)]
+    )
+    basis = torch.ones(1, 1, 1)
+    for _ in range(levels):
+        basis = torch.stack([torch.kron(outer, inner) for inner in step for outer in basis])
+    return basis
+
+
+def _taps(total: float) -> Tensor:
+    """[1, 3, 3, 1] down and across, each adding up to ``total``."""
+    line = torch.tensor([1.0, 3.0, 3.0, 1.0]) * (total / 8)
+    return torch.outer(line, line)
+
+
+def _padded(x: Tensor, down: int, across: int) -> Tensor:
+    return F.pad(x, (0, across, 0, down)) if down or across else x
+
+
+def _cropped(x: Tensor, height: int, width: int) -> Tensor:
+    return x[:, :, :height, :width] if x.shape[2:] != (height, width) else x

@@ -2,19 +2,29 @@
 
 RpGAN (Jolicoeur-Martineau 2018, arXiv 1807.00734) with gradient penalties on reals and fakes (Huang
 et al. 2024, arXiv 2501.05441). High logit = real. Every result is one value per pair (N,), so a
-window's mean does not depend on how the window was cut. The gradient of the images is taken by
-``torch.func.grad``: run as they are or through ``torch.compile(..., fullgraph=True)``, these are
-the same lines, and a compiled D with an eager ``autograd.grad``, which can lose the penalty in
-silence, has no place to happen.
+window's mean does not depend on how the window was cut. D itself gives the slopes that the
+penalties measure, so whatever runs D, eager or compiled, takes first derivatives only, and no
+penalty can lose its gradient in silence.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mrigan.models.augment import Warp, augment
+
+
+@runtime_checkable
+class SlopedDiscriminator(Protocol):
+    """A D that knows the gradient of its logits with respect to the pixels."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Images (N, 1, H, W) to logits (N,)."""
+
+    def with_slope(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 1, H, W) to logits (N,) and slopes (N, 1, H, W)."""
 
 
 class Pairs(NamedTuple):
@@ -54,30 +64,32 @@ def real_signs(pairs: Pairs | DTerms) -> Tensor:
     return (pairs.real_logits - pairs.fake_logits).detach().sign()
 
 
-def squared_gradients(
-    D: nn.Module, images: Tensor, warp: Warp | None = None
+def squared_slopes(
+    D: SlopedDiscriminator, images: Tensor, warp: Warp | None = None
 ) -> tuple[Tensor, Tensor]:
     """Score ``images`` and measure how sharply: both are differentiable in D's parameters.
 
     Args:
-        D: Images to logits (N,), each image by itself: the sum's gradient is then each one's own.
-        images: (N, 1, H, W). The gradient is that of these, before ``warp``.
+        D: Images to logits (N,), each image by itself, and to their slopes.
+        images: (N, 1, H, W). The slope is that of these, before ``warp``.
         warp: Augmentation, one row for each image; None for none.
 
     Returns:
         Logits (N,) and |∂logit/∂image|² (N,).
     """
-
-    def score(x: Tensor) -> tuple[Tensor, Tensor]:
-        logits: Tensor = D(x if warp is None else augment(x, warp))
-        return logits.sum(), logits
-
-    slope, logits = torch.func.grad(score, has_aux=True)(images)
+    images = images.detach()
+    if warp is None:
+        logits, slope = D.with_slope(images)
+    else:
+        seen = augment(images.requires_grad_(), warp)
+        logits, seen_slope = D.with_slope(seen)
+        # Augmentation is linear in the pixels, so this is linear in D's slope.
+        (slope,) = torch.autograd.grad(seen, images, seen_slope, create_graph=True)
     return logits, slope.square().sum((1, 2, 3))
 
 
 def d_terms(
-    D: nn.Module,
+    D: SlopedDiscriminator,
     real: Tensor,
     fake: Tensor,
     real_warp: Warp | None = None,
@@ -93,7 +105,7 @@ def d_terms(
         fake_warp: That of the fakes, drawn for itself; None exactly where ``real_warp`` is.
     """
     images = torch.cat([real, fake.detach()])
-    logits, squares = squared_gradients(D, images, _together(real_warp, fake_warp))
+    logits, squares = squared_slopes(D, images, _together(real_warp, fake_warp))
     return DTerms(*logits.chunk(2), *squares.chunk(2))
 
 

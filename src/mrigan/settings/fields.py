@@ -96,16 +96,19 @@ class Settings(DeclaredSettings):
         "`r3`",
     )
     epochs: Count = Field(500, description="passes over the slices")
-    batch_size: Count = Field(32, description="images in one forward pass (a micro-batch)")
+    batch_size: Count = Field(
+        32, description="images that `dcgan`'s BatchNorm sees at a time (a group of images)"
+    )
     accumulation_steps: Count | None = Field(
         None,
-        description="micro-batches per optimizer step; default: the model's, 8 for `dcgan`, 2 for "
-        "`r3`",
+        description="groups of `batch_size` images per optimizer step; default: the model's, 8 for "
+        "`dcgan`, 2 for `r3`",
     )
     micro_batch: Literal["auto"] | Count = Field(
         "auto",
-        description="`r3`: images in one forward pass, which changes no number; `auto` is the "
-        "largest that fits a GPU, and `batch_size` elsewhere",
+        description="images in one forward pass, which changes no number; a multiple of "
+        "`batch_size` for `dcgan`; `auto` is the largest that fits a GPU, and `batch_size` "
+        "elsewhere",
     )
     sync_batchnorm: bool = Field(
         False,
@@ -181,6 +184,11 @@ class Settings(DeclaredSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="`auto` is bf16 where the hardware computes in it, else fp32"
     )
+    cuda_graphs: bool = Field(
+        True,
+        description="whether steps run as CUDA graphs, on a GPU (`true`) or operator by operator "
+        "(`false`); changes no number",
+    )
     download_concurrency: int = Field(
         64, ge=1, le=256, description="objects in flight while slices are pulled"
     )
@@ -203,8 +211,12 @@ class Settings(DeclaredSettings):
     def _go_together(self) -> "Settings":
         if self.sse_kms_key_id and self.sse != "aws:kms":
             raise ValueError("sse_kms_key_id is set, but sse is not aws:kms")
-        if self.model == "dcgan" and self.micro_batch != "auto":
-            raise ValueError("micro_batch is for r3; dcgan's BatchNorm sees batch_size images")
+        over = 0 if self.micro_batch == "auto" else self.micro_batch % self.batch_size
+        if self.model == "dcgan" and over:
+            raise ValueError(
+                f"micro_batch {self.micro_batch} would cut a group of batch_size "
+                f"{self.batch_size} images, which dcgan's BatchNorm sees together; use a multiple"
+            )
         if self.freeze_d and not self.init_from:
             raise ValueError("freeze_d is set, but not init_from: only learnt stages are worth it")
         if self.init_from and is_same(self.init_from, self.output_uri):

@@ -18,6 +18,7 @@ FREE_TO_CHANGE = frozenset(
         "checkpoint_minutes",
         "keep_checkpoints",
         "device",
+        "cuda_graphs",
         "download_concurrency",
         "storage_retries",
         "storage_timeout",

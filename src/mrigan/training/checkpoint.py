@@ -11,8 +11,9 @@ from mrigan.training.state import TrainingState
 
 
 def is_finite(state: TrainingState) -> bool:
-    """Whether every weight is a number."""
-    return all(bool(torch.isfinite(weight).all()) for weight in _weights(state))
+    """Whether every weight is a number; waits for the device."""
+    norms = torch.stack(torch._foreach_norm(_weights(state)))
+    return bool(torch.isfinite(norms.sum()))
 
 
 def snapshot(state: TrainingState) -> dict[str, Any]:
@@ -21,12 +22,26 @@ def snapshot(state: TrainingState) -> dict[str, Any]:
     Raises:
         DivergedError: If a weight is not finite: such a checkpoint must never be published.
     """
+    check_finite(state)
+    return copied(state, "cpu")
+
+
+def check_finite(state: TrainingState) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        DivergedError: Saying so.
+    """
     if not is_finite(state):
         raise DivergedError(
             f"training diverged: a weight is not finite at {state.images_seen:,} images; what "
             "was saved before is whole; lower MRIGAN_G_LR and MRIGAN_D_LR, in a new "
             "MRIGAN_OUTPUT_URI"
         )
+
+
+def copied(state: TrainingState, device: torch.device | str) -> dict[str, Any]:
+    """Copy ``state`` to ``device``, for ``restore``."""
     parts = {
         "G": state.G.state_dict(),
         "D": state.D.state_dict(),
@@ -40,8 +55,8 @@ def snapshot(state: TrainingState) -> dict[str, Any]:
         "augment": list(state.augment),
         "attempt": state.attempt,
     }
-    copied: dict[str, Any] = _to_cpu(parts)
-    return copied
+    on_device: dict[str, Any] = _copied(parts, device)
+    return on_device
 
 
 def restore(state: TrainingState, saved: dict[str, Any]) -> None:
@@ -51,16 +66,13 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     state.D.load_state_dict(saved["D"])
     if state.G_ema is not None:
         state.G_ema.load_state_dict(saved["G_ema"])
-    for optim, values in ((state.g_optim, saved["g_optim"]), (state.d_optim, saved["d_optim"])):
-        fused = optim.param_groups[0]["fused"]
-        optim.load_state_dict(_to_cpu(values))  # on a CPU it would take them over as they are
-        for group in optim.param_groups:
-            group["fused"] = fused  # a matter of this device, not of the one that saved
-    state.epoch_sums = {name: value.to(device) for name, value in saved["epoch_sums"].items()}
+    state.g_optim.load_state_dict(saved["g_optim"])
+    state.d_optim.load_state_dict(saved["d_optim"])
+    state.epoch_sums = _copied(saved["epoch_sums"], device)
     state.images_seen = saved["images_seen"]
     if saved["place"] == state.place:  # what fitted elsewhere says nothing here
         state.micro_batch = saved["micro_batch"]
-    state.augment = AdaptiveP(*saved["augment"])
+    state.augment = AdaptiveP(*_copied(saved["augment"], device))
     state.attempt = saved["attempt"]
 
 
@@ -89,15 +101,16 @@ def decode(data: bytes) -> dict[str, Any]:
 
 
 def _weights(state: TrainingState) -> list[torch.Tensor]:
-    return [*state.G.parameters(), *state.D.parameters(), *state.G.buffers()]
+    weights = [*state.G.parameters(), *state.D.parameters(), *state.G.buffers()]
+    return [weight for weight in weights if weight.is_floating_point()]
 
 
-def _to_cpu(value: Any) -> Any:  # noqa: ANN401 - a state dict nests freely
+def _copied(value: Any, device: torch.device | str) -> Any:  # noqa: ANN401 - dicts nest freely
     if isinstance(value, torch.Tensor):
-        # clone keeps the memory format, and with it the bits of a resumed step
-        return value.detach().to("cpu", copy=True)
+        # a copy keeps the memory format, and with it the bits of a resumed step
+        return value.detach().to(device, copy=True)
     if isinstance(value, dict):
-        return {name: _to_cpu(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_to_cpu(item) for item in value)
+        return {name: _copied(item, device) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_copied(item, device) for item in value]
     return value

@@ -1,4 +1,4 @@
-"""A moving average of G's weights whose memory is counted in images, whatever the step's size.
+"""An exponential moving average of G's weights (EMA) whose memory is counted in images.
 
 Samples and the published generator come from it.
 """
@@ -8,6 +8,8 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+
+from mrigan.models.batchnorm import norms_of
 
 
 def averaged_copy(G: nn.Module) -> nn.Module:
@@ -22,32 +24,48 @@ def decay_of(step_images: int, half_life_images: float) -> float:
 
 
 @torch.no_grad()
-def update_average(G_ema: nn.Module, G: nn.Module, decay: float) -> None:
-    """Move ``G_ema``'s weights to decay × G_ema + (1 − decay) × G; buffers are copied."""
+def update_average(
+    G_ema: nn.Module, G: nn.Module, decay: float, taken: Tensor | float = 1.0
+) -> None:
+    """Move ``G_ema``'s weights to decay × G_ema + (1 − decay) × G; its buffers stay.
+
+    Args:
+        G_ema: Changed in place.
+        G: Of the same kind.
+        decay: 0 to 1.
+        taken: A scalar on the device, 0 where G's step was skipped and the average is to stay.
+    """
     averages: list[Tensor] = list(G_ema.parameters())
     weights: list[Tensor] = list(G.parameters())
-    torch._foreach_lerp_(averages, weights, 1 - decay)
-    for kept, current in zip(G_ema.buffers(), G.buffers(), strict=True):
-        kept.copy_(current)
+    if decay == 0:  # exactly; where G was skipped, the average is G already
+        torch._foreach_copy_(averages, weights)
+        return
+    steps = torch._foreach_sub(weights, averages)
+    torch._foreach_mul_(steps, (1 - decay) * taken)
+    torch._foreach_add_(averages, steps)
 
 
 @torch.no_grad()
-def settle_batchnorm(G_ema: nn.Module, latents: Iterable[Tensor]) -> None:
+def recalibrate_batchnorm(G_ema: nn.Module, latents: Iterable[Tensor]) -> None:
     """Replace BatchNorm's running statistics by the mean over ``latents`` (n, latent_dim) each.
 
-    Averaged weights have statistics of their own; G's buffers belong to other weights. Does nothing
-    to a network without BatchNorm.
+    Averaged weights have statistics of their own; G's belong to other weights. Does nothing to a
+    network without BatchNorm.
     """
-    layers = [layer for layer in G_ema.modules() if isinstance(layer, nn.BatchNorm2d)]
+    layers = norms_of(G_ema)
     if not layers:
         return
-    momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
-        layer.momentum = None  # a plain mean over what follows
         layer.train()
-    for z in latents:
+    for count, z in enumerate(latents, start=1):
         G_ema(z)
-    for layer, momentum in zip(layers, momenta, strict=True):
-        layer.momentum = momentum
+        for layer in layers:
+            (seen,) = layer.seen
+            variance = (seen.inverse_std**-2 - layer.eps) * (seen.pixels / (seen.pixels - 1))
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            layer.running_mean.lerp_(seen.mean, 1 / count)
+            layer.running_var.lerp_(variance, 1 / count)
+    for layer in layers:
         layer.eval()

@@ -1,8 +1,9 @@
-"""What happens to a step whose numbers are not finite: skipped; three in a row: gone back on.
+"""What happens to a step whose numbers are not finite: skipped; three in a row: the run rolls back.
 
-A run goes back to its last good place with slices in another order, other latents and half the
-rates, three times; the fourth time it ends. Every rank sees the same sums and gradients and so
-does the same.
+A run rolls back to its last good copy with slices in another order, other latents and half the
+rates, three times; the fourth time it ends. The device skips a step by itself; the host hears of it
+at fixed steps, so that it never waits in between. Every rank sees the same sums and gradients and
+so does the same.
 """
 
 from enum import Enum
@@ -12,74 +13,88 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.errors import DivergedError
-from mrigan.training.checkpoint import is_finite, restore, snapshot
+from mrigan.training.checkpoint import copied, is_finite, restore
 from mrigan.training.state import TrainingState
 
 SKIPS = 3
 ATTEMPTS = 3
+# Steps, at most, whose flags wait to be read; an epoch's end reads them, too.
+STEPS_BETWEEN_READS = 32
 # Copying the state costs as much as a few steps.
 _STEPS_BETWEEN_COPIES = 50
 
 
 class Verdict(Enum):
-    """What became of a step."""
+    """What is known of the steps up to one."""
 
-    TAKEN = "taken"
+    TAKEN = "taken"  # or not read yet
     SKIPPED = "skipped"
-    GONE_BACK = "gone back"
+    ROLLED_BACK = "rolled back"
 
 
 class Guard:
-    """Watches the steps of ``state`` and keeps the place to go back to."""
+    """Checks the steps of ``state`` and keeps a copy to roll back to."""
 
     def __init__(self, state: TrainingState) -> None:
         self._state = state
-        self._kept: dict[str, Any] | None = None
+        self._copy: dict[str, Any] | None = None
         self._steps = 0
-        self._bad = 0
+        self._bad = 0  # steps in a row, up to the last that was read
+        self._unread: list[Tensor] = []
 
     def at_epoch(self) -> None:
-        """Keep this place, if the last one is far enough behind."""
-        is_far = self._kept is None or self._steps >= _STEPS_BETWEEN_COPIES
+        """Copy the state, if the last copy is far enough behind."""
+        is_far = self._copy is None or self._steps >= _STEPS_BETWEEN_COPIES
         if is_far and self._bad == 0 and is_finite(self._state):
-            self._kept, self._steps = snapshot(self._state), 0
+            device = next(self._state.G.parameters()).device
+            self._copy, self._steps = copied(self._state, device), 0
 
-    def note(self, *, taken: bool, is_last: bool = False) -> Verdict:
-        """Count a step; the last one of a run is not skipped, or nobody would learn if it matters.
+    def note(self, taken: Tensor, *, ends_epoch: bool, is_last: bool = False) -> Verdict:
+        """Count a step, and read what became of it and those before it if that is due.
+
+        Args:
+            taken: The step's flag, on the device.
+            ends_epoch: Whether an epoch ends with it.
+            is_last: Whether the run does: its last step is not skipped, or nobody would learn
+                whether it matters.
 
         Raises:
-            DivergedError: After too many attempts, or where there is nothing to go back to.
+            DivergedError: After too many attempts, or where there is nothing to roll back to.
         """
         self._steps += 1
-        self._bad = 0 if taken else self._bad + 1
-        if taken:
+        self._unread.append(taken)
+        if not ends_epoch and not is_last and len(self._unread) < STEPS_BETWEEN_READS:
             return Verdict.TAKEN
-        if self._bad < SKIPS and not is_last:
-            return Verdict.SKIPPED
-        self._go_back()
-        return Verdict.GONE_BACK
+        flags: list[bool] = torch.stack(self._unread).tolist()
+        self._unread = []
+        longest = 0
+        for flag in flags:
+            self._bad = 0 if flag else self._bad + 1
+            longest = max(longest, self._bad)
+        if longest >= SKIPS or (is_last and self._bad):
+            self._roll_back()
+            return Verdict.ROLLED_BACK
+        return Verdict.TAKEN if all(flags) else Verdict.SKIPPED
 
-    def _go_back(self) -> None:
+    def _roll_back(self) -> None:
         attempt = self._state.attempt + 1
-        if self._kept is None or attempt > ATTEMPTS:
+        if self._copy is None or attempt > ATTEMPTS:
             raise DivergedError(
                 f"training diverged: losses are not finite at {self._state.images_seen:,} images, "
                 f"after {self._state.attempt} attempts with lower rates; what was saved before is "
                 "whole; lower MRIGAN_G_LR and MRIGAN_D_LR, in a new MRIGAN_OUTPUT_URI"
             )
         fitted = self._state.micro_batch
-        restore(self._state, self._kept)
+        restore(self._state, self._copy)
         self._state.micro_batch = min(fitted, self._state.micro_batch)
         self._state.attempt = attempt
-        for optim in (self._state.g_optim, self._state.d_optim):
-            for group in optim.param_groups:
-                group["lr"] *= 0.5 ** (attempt - self._kept["attempt"])
         self._bad = self._steps = 0
 
 
-def are_finite(network: nn.Module, sums: dict[str, Tensor]) -> bool:
-    """Whether the gradients of ``network`` and all sums are numbers; waits for the device."""
+def is_finite_step(network: nn.Module, totals: Tensor) -> Tensor:
+    """Whether the gradients of ``network`` and all sums are numbers: a flag on the device."""
     gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
-    norms = torch.stack(torch._foreach_norm(gradients)) if gradients else torch.zeros(1)
-    total = norms.sum() + torch.stack(list(sums.values())).sum().to(norms.device)
-    return bool(torch.isfinite(total))
+    found = totals.sum()
+    if gradients:
+        found = found + torch.stack(torch._foreach_norm(gradients)).sum()
+    return torch.isfinite(found)

@@ -15,10 +15,11 @@ from mrigan.data.sampler import epoch_order, stream_seed
 from mrigan.runtime.ranks import ALONE, Ranks
 from mrigan.training.accumulation import Sums
 from mrigan.training.family import DCGAN, Family
+from mrigan.training.graphs import Lane
 from mrigan.training.guard import Guard, Verdict
 from mrigan.training.plan import Plan
 from mrigan.training.state import TrainingState
-from mrigan.training.step import Step, TakeSlices, Window, draw_latents
+from mrigan.training.step import Shown, Step, TakeSlices, draw_latents
 
 COUNTED = "images"  # in the sums of an epoch: the images they are over
 
@@ -33,7 +34,8 @@ class Tick:
     sums: Sums  # over this step's images, scalars still on the device
     ends_epoch: bool
     micro_batch: int
-    verdict: Verdict = Verdict.TAKEN
+    taken: Tensor  # a flag on the device: false where this step was skipped
+    verdict: Verdict = Verdict.TAKEN  # on the steps since the last one that was read
 
 
 def train(
@@ -46,10 +48,11 @@ def train(
     autocast: torch.autocast,
     family: Family = DCGAN,
     ranks: Ranks = ALONE,
+    graphs: bool = False,
 ) -> Iterator[Tick]:
     """Advance ``state`` to the end of ``plan``, yielding after every step.
 
-    A step that is not finite is skipped, and after some in a row the run goes back to the
+    A step that is not finite is skipped, and after some in a row the run rolls back to the
     beginning of an epoch: then ``images_seen`` of the Tick is smaller than before.
 
     Args:
@@ -60,12 +63,14 @@ def train(
         seed: Of the run.
         autocast: Precision of the forward passes.
         family: Of the networks in ``state``.
-        ranks: Share each window; all of them run this, and see the same Ticks.
+        ranks: Share each step; all of them run this, and see the same Ticks.
+        graphs: Whether steps are captured as CUDA graphs, on CUDA.
 
     Raises:
-        DivergedError: When going back has not helped.
+        DivergedError: When rolling back has not helped.
     """
     guard = Guard(state)
+    lane = Lane(next(state.G.parameters()).device, graphs=graphs)
     while state.images_seen < plan.total_images:
         epoch, offset = plan.epoch_of(state.images_seen)
         if offset == 0:
@@ -77,37 +82,39 @@ def train(
             state=state,
             take_slices=take_slices,
             latent_dim=latent_dim,
+            group_images=plan.batch_size,
             seed=attempt_seed,
             autocast=autocast,
             ranks=ranks,
+            lane=lane,
         )
-        for window, ends_epoch in _windows(plan, attempt_seed, epoch, offset):
-            sums, is_finite = step.take(window)
-            images = len(window.d)
-            if is_finite:
-                _add(state.epoch_sums, {**sums, COUNTED: torch.tensor(float(images))})
+        for shown, ends_epoch in _steps(plan, attempt_seed, epoch, offset):
+            sums, taken = step.take(shown)
+            images = len(shown.d)
+            state.epoch_sums = _added(state.epoch_sums, sums, images, taken)
             state.images_seen += images
             is_last = state.images_seen >= plan.total_images
-            verdict = guard.note(taken=is_finite, is_last=is_last)
+            verdict = guard.note(taken, ends_epoch=ends_epoch, is_last=is_last)
             yield Tick(
                 epoch=epoch + 1,
                 images_seen=state.images_seen,
                 step_images=images,
                 sums=sums,
-                ends_epoch=ends_epoch and verdict is not Verdict.GONE_BACK,
+                ends_epoch=ends_epoch and verdict is not Verdict.ROLLED_BACK,
                 micro_batch=state.micro_batch,
+                taken=taken,
                 verdict=verdict,
             )
-            if verdict is Verdict.GONE_BACK:
+            if verdict is Verdict.ROLLED_BACK:
                 break
 
 
-def _windows(plan: Plan, seed: int, epoch: int, offset: int) -> Iterator[tuple[Window, bool]]:
+def _steps(plan: Plan, seed: int, epoch: int, offset: int) -> Iterator[tuple[Shown, bool]]:
     """The rest of an epoch, step by step, and whether each is its last."""
     d_order = epoch_order(plan.slices, seed, epoch)
     g_order = epoch_order(plan.slices, stream_seed(seed, "g"), epoch)
-    for start, stop in plan.windows(offset):
-        yield Window(d_order[start:stop], g_order[start:stop]), stop == plan.slices
+    for start, stop in plan.steps(offset):
+        yield Shown(d_order[start:stop], g_order[start:stop]), stop == plan.slices
 
 
 def _attempt_seed(seed: int, attempt: int) -> int:
@@ -120,6 +127,11 @@ def fixed_latents(count: int, latent_dim: int, seed: int) -> Tensor:
     return draw_latents(count, latent_dim, stream_seed(seed, "samples"))
 
 
-def _add(total: Sums, sums: Sums) -> None:
-    for name, value in sums.items():
-        total[name] = total[name] + value if name in total else value
+def _added(total: Sums, sums: Sums, images: int, taken: Tensor) -> Sums:
+    """The epoch's sums and one step's, if it was ``taken``; nothing is read by the host."""
+    names = [*sums, COUNTED]
+    values = torch.stack([*sums.values(), torch.full_like(next(iter(sums.values())), images)])
+    values = torch.where(taken, values, 0.0)
+    if total:
+        values = values + torch.stack([total[name] for name in names])
+    return dict(zip(names, values.unbind(), strict=True))

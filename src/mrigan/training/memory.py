@@ -1,10 +1,9 @@
-"""What a window does when the accelerator's memory runs out: the same images in smaller cuts."""
+"""What a step does when the accelerator's memory runs out: the same images in smaller cuts."""
 
 from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import nn
 
 from mrigan.errors import MriganError
 from mrigan.runtime.ranks import ALONE, Ranks
@@ -29,27 +28,32 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def with_halving(
-    window: Callable[[int], T],
+    attempt: Callable[[int], T],
     micro_batch: int,
-    networks: tuple[nn.Module, ...],
+    *,
+    forget: Callable[[], None],
     ranks: Ranks = ALONE,
 ) -> tuple[T, int]:
-    """Run ``window(micro_batch)``, halving on ``OutOfMemoryError`` until it fits every rank.
+    """Run ``attempt(micro_batch)``, halving on ``OutOfMemoryError`` until it fits every rank.
 
-    The window is repeated whole: gradients restart inside it, and the buffers of ``networks``
-    (BatchNorm's running statistics) are put back first.
+    Half of a step is repeated whole: gradients restart inside it.
+
+    Args:
+        attempt: Does all the work with micro-batches of at most so many images.
+        micro_batch: To begin with.
+        forget: Lets go of what a failed attempt has left in memory.
+        ranks: All of them do the same.
 
     Returns:
-        The window's result and the micro-batch that fitted, to start from next time.
+        What ``attempt`` returned and the micro-batch that fitted, to start from next time.
 
     Raises:
         MriganError: When not even one image fits.
     """
-    kept = [(buffer, buffer.clone()) for network in networks for buffer in network.buffers()]
     while True:
         result: list[T] = []
         try:
-            result.append(window(micro_batch))
+            result.append(attempt(micro_batch))
         except RuntimeError as error:  # left at once: its traceback holds the tensors
             if not is_out_of_memory(error):
                 raise
@@ -62,10 +66,7 @@ def with_halving(
                 "size; lower MRIGAN_IMAGE_HEIGHT and MRIGAN_IMAGE_WIDTH, or take a larger device"
             )
         micro_batch = (micro_batch + 1) // 2
-        for buffer, value in kept:
-            buffer.copy_(value)
-        for network in networks:
-            network.zero_grad(set_to_none=True)
+        forget()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()  # that of the attempt that failed

@@ -1,4 +1,4 @@
-"""How a run's epochs, windows and optimizer steps add up, known before the first of them."""
+"""How a run's epochs and optimizer steps add up, known before the first of them."""
 
 import math
 from collections.abc import Iterator
@@ -65,7 +65,7 @@ class Plan:
         """Split progress into (epochs finished, images of the current one)."""
         return divmod(images_seen, self.slices)
 
-    def windows(self, offset: int) -> Iterator[tuple[int, int]]:
-        """Yield [start, stop) of each window of an epoch from ``offset`` on, the short last too."""
+    def steps(self, offset: int) -> Iterator[tuple[int, int]]:
+        """Yield [start, stop) of each step of an epoch from ``offset`` on, the short last too."""
         for start in range(offset, self.slices, self.step_images):
             yield start, min(start + self.step_images, self.slices)

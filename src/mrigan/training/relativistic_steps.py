@@ -1,14 +1,15 @@
 """Fills the gradients of one optimizer step of ``r3``: D's with both penalties, then G's.
 
-Sums and gradients are over the pairs of a window, so they do not depend on how it is cut.
+Sums and gradients are over the pairs of a step, so they do not depend on how it is cut.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from mrigan.models.relativistic import (
+    SlopedDiscriminator,
     d_loss,
     d_terms,
     g_loss,
@@ -16,7 +17,7 @@ from mrigan.models.relativistic import (
     penalised_d_loss,
     real_signs,
 )
-from mrigan.training.accumulation import MicroBatch, Sums, added, resting
+from mrigan.training.accumulation import MicroBatch, added, resting
 
 # real_score: how sure D is that a real is more real than a fake; a half is chance.
 D_SUMS = ("d_loss", "real_score", "fake_score", "real_sign", "r1", "r2")
@@ -26,26 +27,27 @@ G_SUMS = ("g_loss",)
 def accumulate_d(
     G: nn.Module,
     D: nn.Module,
-    batches: Iterator[MicroBatch],
+    batches: Iterable[MicroBatch],
     *,
-    window_images: int,
+    step_images: int,
     autocast: torch.autocast,
-    gamma: float,
-) -> Sums:
-    """Set D's gradients to those of the penalised relativistic loss over the window.
+    gamma: Tensor | float,
+) -> Tensor:
+    """Set D's gradients to those of the penalised relativistic loss over the step.
 
     Returns:
-        Sums over the window's pairs, scalars, by metric name.
+        Sums over the micro-batches' pairs, in the order of ``D_SUMS``.
     """
+    assert isinstance(D, SlopedDiscriminator)
     D.zero_grad(set_to_none=True)
     rows: list[Tensor] = []
-    for z, real, _, real_warp, fake_warp in batches:
-        assert real is not None
+    for batch in batches:
+        assert batch.real is not None
         with autocast:
             with torch.no_grad():
-                fake = G(z)
-            terms = d_terms(D, real, fake, real_warp, fake_warp)
-        (penalised_d_loss(terms, gamma).sum() / window_images).backward()
+                fake = G(batch.z)
+            terms = d_terms(D, batch.real, fake, batch.real_warp, batch.fake_warp)
+        (penalised_d_loss(terms, gamma).sum() / step_images).backward()
         score = (terms.real_logits - terms.fake_logits).detach().sigmoid()
         facts = (
             d_loss(terms.real_logits, terms.fake_logits),
@@ -55,29 +57,28 @@ def accumulate_d(
             terms.r1,
             terms.r2,
         )
-        rows.append(torch.stack([each.detach().sum() for each in facts]))
-    return added(D_SUMS, rows, D)
+        rows.append(torch.stack([each.detach() for each in facts]).sum(1))
+    return added(rows, len(D_SUMS), D)
 
 
 def accumulate_g(
     G: nn.Module,
     D: nn.Module,
-    batches: Iterator[MicroBatch],
+    batches: Iterable[MicroBatch],
     *,
-    window_images: int,
+    step_images: int,
     autocast: torch.autocast,
-    gamma: float,
-) -> Sums:
+    gamma: Tensor | float = 0.0,
+) -> Tensor:
     """Set G's gradients to those of its fakes passing for more real than reals; leave D's alone."""
-    del gamma
     G.zero_grad(set_to_none=True)
     rows: list[Tensor] = []
     with resting(D):
-        for z, real, _, real_warp, fake_warp in batches:
-            assert real is not None
+        for batch in batches:
+            assert batch.real is not None
             with autocast:
-                pairs = g_terms(D, real, G(z), real_warp, fake_warp)
+                pairs = g_terms(D, batch.real, G(batch.z), batch.real_warp, batch.fake_warp)
             loss = g_loss(*pairs).sum()
-            (loss / window_images).backward()
+            (loss / step_images).backward()
             rows.append(loss.detach()[None])
-    return added(G_SUMS, rows, G)
+    return added(rows, len(G_SUMS), G)

@@ -1,83 +1,78 @@
-"""BatchNorm's running mean and variance over a window, as one rank would have them.
+"""BatchNorm's running mean and variance over a step, as one rank would have them.
 
-Each micro-batch moves them by ``r ← (1−m)·r + m·s``. Over a window of n that is
-``(1−m)ⁿ·r + Σ m(1−m)ⁿ⁻¹⁻ⁱ·sᵢ``, a sum whose terms ranks can add up wherever the micro-batches were.
+Each group of images moves them by ``r ← (1−m)·r + m·s``. Over a step of n groups that is
+``(1−m)ⁿ·r + Σ m(1−m)ⁿ⁻¹⁻ⁱ·sᵢ``, a sum whose terms ranks can add up wherever the groups were.
 """
-
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-
-class _Kept(NamedTuple):
-    """One running statistic of one BatchNorm."""
-
-    live: Tensor  # the network's buffer
-    before: Tensor  # what it held before the window
-    term: Tensor  # this rank's part of the sum
-    momentum: float
+from mrigan.models.batchnorm import BatchNorm2d, Seen, norms_of
+from mrigan.training.shares import Share
 
 
 class RunningStatistics:
-    """The statistics of ``network`` over one window of ``count`` micro-batches.
+    """The statistics of ``network`` over one step.
 
-    While the window runs, each BatchNorm keeps what it saw last (momentum 1) and nothing older. A
-    network without BatchNorm has no statistics and costs nothing.
+    A network without BatchNorm has no statistics and costs nothing.
     """
 
-    def __init__(self, network: nn.Module, count: int) -> None:
-        self._norms = [norm for norm in network.modules() if isinstance(norm, _BatchNorm)]
-        self._count = count
-        self._momenta = [norm.momentum or 0.0 for norm in self._norms]
-        self._tracked = [_known(norm.num_batches_tracked).clone() for norm in self._norms]
-        self._kept = [
-            _Kept(live, live.clone(), torch.zeros_like(live), momentum)
-            for norm, momentum in zip(self._norms, self._momenta, strict=True)
-            for live in (_known(norm.running_mean), _known(norm.running_var))
-        ]
-
-    def __enter__(self) -> "RunningStatistics":
+    def __init__(self, network: nn.Module, share: Share) -> None:
+        self._norms = norms_of(network)
+        self._share = share
+        self._seen: list[Seen] = []
         for norm in self._norms:
-            norm.momentum = 1.0
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for norm, momentum in zip(self._norms, self._momenta, strict=True):
-            norm.momentum = momentum
-
-    def add(self, number: int, share: float) -> None:
-        """Take over what micro-batch ``number`` has left in the network.
-
-        Args:
-            number: From 0, in the window.
-            share: Of the term that is this rank's to add: 1, or less where others add it, too.
-        """
-        later = self._count - 1 - number
-        for live, _, term, momentum in self._kept:
-            term.add_(live, alpha=share * momentum * (1 - momentum) ** later)
+            norm.group_images = share.group_images
+        self._momentum = (self._norms[0].momentum or 0.0) if self._norms else 0.0
 
     @property
-    def terms(self) -> list[Tensor]:
-        """This rank's parts, to be added up over ranks in place."""
-        return [kept.term for kept in self._kept]
+    def weights(self) -> list[float]:
+        """Of each group of this rank in the sum, in their order; none without BatchNorm."""
+        if not self._norms:
+            return []
+        share, momentum = self._share, self._momentum
+        return [
+            share.weight * momentum * (1 - momentum) ** (share.group_count - 1 - number)
+            for number in share.groups
+        ]
 
-    def abandon(self) -> None:
-        """Put back what was there before the window."""
-        for live, before, _, _ in self._kept:
-            live.copy_(before)
-        for norm, tracked in zip(self._norms, self._tracked, strict=True):
-            _known(norm.num_batches_tracked).copy_(tracked)
+    def add(self) -> None:
+        """Take over what the groups of a micro-batch have left in the network."""
+        for groups in zip(*(norm.seen for norm in self._norms), strict=True):
+            self._seen += groups
 
-    def finish(self) -> None:
-        """Give the network the statistics after the window."""
-        for live, before, term, momentum in self._kept:
-            live.copy_(before.mul_((1 - momentum) ** self._count).add_(term))
-        for norm, tracked in zip(self._norms, self._tracked, strict=True):
-            _known(norm.num_batches_tracked).copy_(tracked + self._count)
+    def term(self, weights: Tensor) -> Tensor:
+        """This rank's part of the sum, (statistics,); ranks add theirs up.
+
+        Args:
+            weights: Those above, on the device.
+        """
+        if not self._seen:
+            return weights.new_zeros(sum(2 * norm.num_features for norm in self._norms))
+        variances = torch._foreach_pow([seen.inverse_std for seen in self._seen], -2)
+        torch._foreach_sub_(variances, self._norms[0].eps)
+        # Running variances are those of an infinite population.
+        unbiased = [seen.pixels / max(seen.pixels - 1, 1) for seen in self._seen]
+        torch._foreach_mul_(variances, unbiased)
+        means = [seen.mean for seen in self._seen]
+        pairs = zip(means, variances, strict=True)
+        seen = torch.cat([each for pair in pairs for each in pair]).view(len(weights), -1)
+        return weights @ seen
+
+    def finish(self, term: Tensor, taken: Tensor) -> None:
+        """Give the network the statistics after the step, unless ``taken``, a flag, says no."""
+        if not self._norms:
+            return
+        live = [each for norm in self._norms for each in _running(norm)]
+        before = torch.cat(live)
+        count = self._share.group_count
+        after = torch.where(taken, before * (1 - self._momentum) ** count + term, before)
+        torch._foreach_copy_(live, list(after.split([len(each) for each in live])))
+        tracked = [each for norm in self._norms if (each := norm.num_batches_tracked) is not None]
+        torch._foreach_add_(tracked, taken.to(torch.int64) * count)
 
 
-def _known(buffer: Tensor | None) -> Tensor:
-    assert buffer is not None, "our BatchNorms track"
-    return buffer
+def _running(norm: BatchNorm2d) -> tuple[Tensor, Tensor]:
+    assert norm.running_mean is not None, "our BatchNorms track"
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var

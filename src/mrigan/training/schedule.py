@@ -8,8 +8,6 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from torch import optim
-
 from mrigan.errors import SettingsError
 
 _REFERENCE_PX = 200 * 160
@@ -32,10 +30,12 @@ class Ramp(NamedTuple):
         return Ramp(self.start * factor, self.end * factor)
 
 
-LEARNING_RATE = Ramp(2e-4, 5e-5)
+LR_FACTOR = Ramp(1.0, 0.25)
 BETA1 = 0.0
 BETA2 = Ramp(0.9, 0.99)
 EMA_HALF_LIFE_IMAGES = 100_000.0
+# The EMA's memory is this share of the images seen, so that it is never left behind (docs/r3.md).
+EMA_SHARE = 0.05
 AUGMENT_P = Ramp(0.0, 0.3)
 AUGMENT_TARGET = Ramp(0.6, 0.6)
 
@@ -43,7 +43,7 @@ AUGMENT_TARGET = Ramp(0.6, 0.6)
 class Values(NamedTuple):
     """What holds for one optimizer step of each network."""
 
-    lr: float
+    lr_factor: float  # of the rates that the run starts with
     beta2: float
     gamma: float
     ema_half_life_images: float
@@ -53,12 +53,16 @@ class Values(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """One ramp for each value; rates are the same for any number of images in a step."""
+    """One ramp for each value; rates are the same for any number of images in a step.
+
+    The EMA's half-life is a share of the images seen, and at most ``ema_half_life_images``.
+    """
 
     burn_in_images: float
     gamma: Ramp
-    ema_half_life_images: Ramp
-    lr: Ramp = LEARNING_RATE
+    ema_half_life_images: float
+    ema_share: float = EMA_SHARE
+    lr_factor: Ramp = LR_FACTOR
     beta2: Ramp = BETA2
     augment_p: Ramp = AUGMENT_P
     augment_target: Ramp = AUGMENT_TARGET
@@ -67,10 +71,10 @@ class Schedule:
         """The values of the step that begins at ``images_seen``."""
         progress = images_seen / self.burn_in_images if self.burn_in_images > 0 else 1.0
         return Values(
-            lr=self.lr.at(progress),
+            lr_factor=self.lr_factor.at(progress),
             beta2=self.beta2.at(progress),
             gamma=self.gamma.at(progress),
-            ema_half_life_images=self.ema_half_life_images.at(progress),
+            ema_half_life_images=min(self.ema_half_life_images, self.ema_share * images_seen),
             augment_p=self.augment_p.at(progress),
             augment_target=self.augment_target.at(progress),
         )
@@ -103,21 +107,9 @@ def default_gamma(slices: int) -> str:
 
 
 def r3_schedule(*, total_images: int, gamma: Ramp) -> Schedule:
-    """The schedule of a run of ``total_images``: burn-in through its first 40 %.
-
-    The average's half-life is 100,000 images, but never more than a tenth of the run: a short
-    one would otherwise publish the mean of its beginnings.
-    """
-    half_life = min(EMA_HALF_LIFE_IMAGES, total_images / 10)
+    """The schedule of a run of ``total_images``: burn-in through its first 40 %."""
     return Schedule(
         burn_in_images=0.4 * total_images,
         gamma=gamma,
-        ema_half_life_images=Ramp(0.0, half_life),
+        ema_half_life_images=EMA_HALF_LIFE_IMAGES,
     )
-
-
-def set_adam(optimizer: optim.Optimizer, values: Values) -> None:
-    """Put the rate and β2 of ``values`` in force for the next step."""
-    for group in optimizer.param_groups:
-        group["lr"] = values.lr
-        group["betas"] = (group["betas"][0], values.beta2)

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from mrigan.data.sampler import stream_seed
 from mrigan.models import dcgan, r3
+from mrigan.training.adam import Adam
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.ema import averaged_copy
 
 
 class AdamValues(NamedTuple):
-    """Adam's values for both networks."""
+    """Adam's values for both networks at the start."""
 
     g_lr: float
     d_lr: float
@@ -26,14 +27,14 @@ class TrainingState:
 
     G: nn.Module
     D: nn.Module
-    g_optim: torch.optim.Optimizer
-    d_optim: torch.optim.Optimizer
+    g_optim: Adam
+    d_optim: Adam
     micro_batch: int  # images in one forward pass; halved when memory runs out
     place: str = ""  # what computes: another place's micro-batch is not for this one
     images_seen: int = 0
     epoch_sums: dict[str, Tensor] = field(default_factory=dict)  # over the current epoch's images
     G_ema: nn.Module | None = None
-    augment: AdaptiveP = field(default_factory=AdaptiveP)
+    augment: AdaptiveP = field(default_factory=AdaptiveP.of)
     attempt: int = 0  # how often the run has gone back because numbers were not finite
 
     @property
@@ -53,7 +54,7 @@ def build_state(
     height: int,
     width: int,
     adam: AdamValues,
-    batch_size: int,
+    micro_batch: int,
     seed: int,
     device: torch.device,
     preset: r3.Preset | None = None,
@@ -67,7 +68,7 @@ def build_state(
         height: Of the images, pixels.
         width: Of the images, pixels.
         adam: Rates and betas; a schedule changes them from step to step.
-        batch_size: The micro-batch to begin with.
+        micro_batch: Images in one forward pass, to begin with.
         seed: Of the run.
         device: Where they are to be.
         preset: Of ``r3``; None builds ``dcgan``.
@@ -85,14 +86,14 @@ def build_state(
         )
     G, D = (net.to(device).to(memory_format=torch.channels_last) for net in networks)
     _freeze(D, freeze_d)
-    fused = device.type in {"cuda", "cpu"}
     return TrainingState(
         G=G,
         D=D,
-        g_optim=torch.optim.Adam(G.parameters(), adam.g_lr, adam.betas, fused=fused),
-        d_optim=torch.optim.Adam(D.parameters(), adam.d_lr, adam.betas, fused=fused),
-        micro_batch=batch_size,
+        g_optim=Adam(G, adam.g_lr, adam.betas),
+        d_optim=Adam(D, adam.d_lr, adam.betas),
+        micro_batch=micro_batch,
         G_ema=averaged_copy(G) if with_average else None,
+        augment=AdaptiveP.of(device=device),
     )
 
 

@@ -81,9 +81,11 @@ def open_training(
         autocast=hardware.autocast(),
         family=family,
         ranks=ranks,
+        graphs=settings.cuda_graphs,
     ):
         if tick.micro_batch < micro_batch and ranks.is_main:
-            _warn_of_halving(tick.micro_batch, exact=family.is_separable)
+            is_exact = family.is_separable or tick.micro_batch >= settings.batch_size
+            _warn_of_halving(tick.micro_batch, exact=is_exact)
         micro_batch = tick.micro_batch
         yield tick
 

@@ -9,6 +9,7 @@ from mrigan.data.bank import fits_device
 from mrigan.jobs.train.prepare import Prepared
 from mrigan.runtime.device import free_bytes
 from mrigan.runtime.host_memory import peak_resident_bytes, resident_bytes
+from mrigan.training.adam import Adam
 from mrigan.training.state import TrainingState
 
 _MIB = 2**20
@@ -61,9 +62,8 @@ def _tensors(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *network.buffers()]
 
 
-def _optimizer_bytes(optim: torch.optim.Optimizer) -> int:
-    values = (value for state in optim.state.values() for value in state.values())
-    return _bytes([value for value in values if isinstance(value, Tensor)])
+def _optimizer_bytes(optim: Adam) -> int:
+    return _bytes([moment for moments in optim.moments for moment in moments])
 
 
 def _bytes(tensors: list[Tensor]) -> int:

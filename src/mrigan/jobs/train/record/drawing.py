@@ -6,11 +6,11 @@ from torch import Tensor
 from mrigan.data.slices import to_grey
 from mrigan.jobs.model import known
 from mrigan.jobs.train.prepare import Prepared
-from mrigan.training.ema import settle_batchnorm
+from mrigan.training.ema import recalibrate_batchnorm
 from mrigan.training.loop import fixed_latents
 from mrigan.training.state import TrainingState
 
-_SETTLING = 16  # batches from which BatchNorm's statistics are estimated anew
+_RECALIBRATION_BATCHES = 16  # batches from which BatchNorm's statistics are estimated anew
 
 
 class Drawing:
@@ -27,11 +27,11 @@ class Drawing:
         self._batch_size = settings.batch_size
         self._latent_dim = known(settings.latent_dim)
         self._seed = settings.seed
-        self._settled_images: int | None = None
+        self._recalibrated_images: int | None = None
 
     def draw(self, z: Tensor) -> Tensor:
         """Slices (n, 1, H, W) uint8 on the CPU, from latents (n, latent_dim)."""
-        self._settle()
+        self._recalibrate()
         G = self._state.sampler
         was_training = G.training
         G.eval()
@@ -44,13 +44,13 @@ class Drawing:
 
     def forget(self) -> None:
         """The state has been put back to where it was before."""
-        self._settled_images = None
+        self._recalibrated_images = None
 
-    def _settle(self) -> None:
-        """Give G's average BatchNorm statistics of its own; training copies G's over them again."""
-        if self._state.G_ema is None or self._settled_images == self._state.images_seen:
+    def _recalibrate(self) -> None:
+        """Give G's EMA BatchNorm statistics of its own."""
+        if self._state.G_ema is None or self._recalibrated_images == self._state.images_seen:
             return
-        count = _SETTLING * self._batch_size
+        count = _RECALIBRATION_BATCHES * self._batch_size
         latents = fixed_latents(count, self._latent_dim, self._seed).split(self._batch_size)
-        settle_batchnorm(self._state.G_ema, (z.to(self._device) for z in latents))
-        self._settled_images = self._state.images_seen
+        recalibrate_batchnorm(self._state.G_ema, (z.to(self._device) for z in latents))
+        self._recalibrated_images = self._state.images_seen

@@ -101,7 +101,7 @@ class History:
         if self._family.schedule is None:
             return {}
         values = self._family.schedule.at(self._state.images_seen)
-        return {"augment_p": round(self._family.augment_p(self._state, values), 6)}
+        return {"augment_p": round(float(self._family.augment_p(self._state, values)), 6)}
 
     def _note_events(self) -> None:
         """Put into the newest row what is wrong with it; say what has begun and what has ended."""

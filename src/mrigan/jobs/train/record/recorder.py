@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import (
@@ -71,7 +72,8 @@ class Recorder:
         self._saved_images = saved_images
         self._saved_clock = self._epoch_clock = time.monotonic()
         self._epoch_images = 0
-        self._is_due = self._is_in_trouble = False
+        self._is_due = False
+        self._last_step: Tensor | None = None  # its flag
         settings = prepared.settings
         self._z = fixed_latents(GRID_IMAGES, known(settings.latent_dim), settings.seed)
         self._real_grid = b""
@@ -102,10 +104,10 @@ class Recorder:
     def record(self, tick: Tick) -> Mapping[str, float] | None:
         """Save what is due after ``tick``; return the epoch's row if it ended one."""
         facts = {"nonfinite": 1, "images_seen": tick.images_seen, "attempt": self._state.attempt}
-        self._is_in_trouble = tick.verdict is Verdict.SKIPPED
-        if tick.verdict is Verdict.GONE_BACK:
-            log.warning("gone_back", extra={**facts, "remedy": "half the rates, other latents"})
-            self._go_back(tick.images_seen)
+        self._last_step = tick.taken
+        if tick.verdict is Verdict.ROLLED_BACK:
+            log.warning("rolled_back", extra={**facts, "remedy": "half the rates, other latents"})
+            self._roll_back(tick.images_seen)
             return None
         if tick.verdict is Verdict.SKIPPED:
             log.warning("step_skipped", extra=facts)
@@ -119,8 +121,9 @@ class Recorder:
             self.save_checkpoint()
         return row
 
-    def _go_back(self, images_seen: int) -> None:
-        """Put the place gone back to, with its attempt, where the lost way's checkpoints were."""
+    def _roll_back(self, images_seen: int) -> None:
+        """Replace the checkpoints after the rollback's point by one of its state and attempt."""
+        self._last_step = None
         self._history.forget_after(images_seen)
         self._epoch_images, self._epoch_clock = 0, time.monotonic()
         self._saved_images = None
@@ -135,7 +138,7 @@ class Recorder:
         Args:
             instead: Of the one of the same ``images_seen`` and all later ones.
         """
-        if self._is_in_trouble:
+        if self._last_step is not None and not bool(self._last_step):
             return
         self._saved_clock, self._is_due = time.monotonic(), False
         if self._state.images_seen == self._saved_images:
