@@ -1,6 +1,6 @@
 """``r3`` as plainly as a paper is usually turned into code: eager, fp32, NCHW, a DataLoader.
 
-Same widths, losses and penalties as ``mrigan.models.r3``; none of its tricks. For comparison only.
+Same networks, losses and penalties as ``mrigan.models.r3``, none of its tricks; for comparison only.
 """
 
 import math
@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from mrigan.models.r3 import BLOCKS, LATENT_DIM, Preset
-from mrigan.models.r3_layers import LEAK, LEAKY_GAIN, pyramid
+from mrigan.models.r3_layers import LEAK, LEAKY_GAIN
 
-LEARNING_RATE, BETAS, GAMMA = 2e-4, (0.0, 0.9), 1.0
+BETAS, GAMMA = (0.0, 0.9), 1.0
 
 
-class Filter(nn.Module):
-    """[1, 2, 1]² / 16 on each channel."""
+class Blur(nn.Module):
+    """[1, 2, 1]² / 16 on each channel; zeros beyond the edges."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -28,52 +28,102 @@ class Filter(nn.Module):
         self.register_buffer("kernel", torch.outer(line, line).repeat(channels, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Filter (N, C, H, W), edges repeated."""
-        x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-        return F.conv2d(x, self.kernel, groups=self.channels)
+        """Blur (N, C, H, W)."""
+        return F.conv2d(x, self.kernel, padding=1, groups=self.channels)
 
 
 class Up(nn.Module):
-    """Twice the size, cut to ``size``."""
+    """Change of width, then twice the size, cut to ``size``."""
 
-    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+    def __init__(self, width: int, out: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.size, self.filter = size, Filter(channels)
+        self.size, self.conv, self.blur = size, nn.Conv2d(width, out, 1, bias=False), Blur(out)
+        nn.init.normal_(self.conv.weight, 0.0, 1 / math.sqrt(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, h, w) to ``size``."""
-        return self.filter(F.interpolate(x, scale_factor=2)[:, :, : self.size[0], : self.size[1]])
+        """Map (N, w, h, w) to (N, out, *size)."""
+        x = self.blur(F.interpolate(self.conv(x), scale_factor=2))
+        return x[:, :, : self.size[0], : self.size[1]]
 
 
 class Down(nn.Module):
-    """Half the size, odd sides repeated first."""
+    """Half the size, rounded up, then a change of width."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, width: int, out: int) -> None:
         super().__init__()
-        self.filter = Filter(channels)
+        self.blur, self.conv = Blur(width), nn.Conv2d(width, out, 1, bias=False)
+        nn.init.normal_(self.conv.weight, 0.0, 1 / math.sqrt(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, H, W) to half, rounded up."""
-        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2), mode="replicate")
-        return F.avg_pool2d(self.filter(x), 2)
+        """Map (N, w, H, W) to half."""
+        x = F.pad(x, (0, x.shape[3] % 2, 0, x.shape[2] % 2))
+        return self.conv(F.avg_pool2d(self.blur(x), 2))
+
+
+def haar(x: Tensor) -> Tensor:
+    """Means and differences of 2×2 pixels: (N, C, H, W) to (N, 4C, H/2, W/2), orthonormal."""
+    a, b = x[:, :, ::2, ::2], x[:, :, ::2, 1::2]
+    c, d = x[:, :, 1::2, ::2], x[:, :, 1::2, 1::2]
+    bands = [a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d]
+    return torch.stack(bands, 2).flatten(1, 2) / 2
+
+
+def inverse_haar(x: Tensor) -> Tensor:
+    """The way back: (N, 4C, h, w) to (N, C, 2h, 2w)."""
+    a, b, c, d = x.unflatten(1, (-1, 4)).unbind(2)
+    pixels = [a + b + c + d, a - b + c - d, a + b - c - d, a - b - c + d]
+    return F.pixel_shuffle(torch.stack(pixels, 2).flatten(1, 2) / 2, 2)
+
+
+class FromPixels(nn.Module):
+    """The Haar transform of an image, then a 1×1 convolution."""
+
+    def __init__(self, width: int, levels: int) -> None:
+        super().__init__()
+        self.levels, self.conv = levels, nn.Conv2d(4**levels, width, 1, bias=False)
+        nn.init.normal_(self.conv.weight, 0.0, 1 / 2**levels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, 1, H, W) to (N, width, ...)."""
+        patch = 2**self.levels
+        x = F.pad(x, (0, -x.shape[3] % patch, 0, -x.shape[2] % patch))
+        for _ in range(self.levels):
+            x = haar(x)
+        return self.conv(x)
+
+
+class ToPixels(nn.Module):
+    """A 1×1 convolution, then the inverse Haar transform, cut to ``size``."""
+
+    def __init__(self, width: int, size: tuple[int, int], levels: int) -> None:
+        super().__init__()
+        self.size, self.levels = size, levels
+        self.conv = nn.Conv2d(width, 4**levels, 1, bias=False)
+        nn.init.normal_(self.conv.weight, 0.0, 1 / math.sqrt(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, width, h, w) to (N, 1, *size)."""
+        x = self.conv(x)
+        for _ in range(self.levels):
+            x = inverse_haar(x)
+        return x[:, :, : self.size[0], : self.size[1]]
 
 
 class Block(nn.Module):
     """The residual block."""
 
-    def __init__(self, width: int, group_width: int | None, gain: float) -> None:
+    def __init__(self, width: int, kernels: tuple[int, ...], gain: float) -> None:
         super().__init__()
-        groups = 1 if group_width is None else 2 * width // group_width
-        self.layers = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 1),
-            nn.LeakyReLU(LEAK),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1, groups=groups),
-            nn.LeakyReLU(LEAK),
-            nn.Conv2d(2 * width, width, 1, bias=False),
-        )
-        for index, factor in ((0, gain), (2, gain), (4, 0.0)):
-            weight = self.layers[index].weight
-            nn.init.normal_(weight, 0.0, factor / math.sqrt(weight[0].numel()))
+        *first, last = kernels
+        layers: list[nn.Module] = []
+        for kernel in first:
+            conv = nn.Conv2d(width, width, kernel, padding=kernel // 2)
+            nn.init.normal_(conv.weight, 0.0, gain / math.sqrt(conv.weight[0].numel()))
+            nn.init.zeros_(conv.bias)
+            layers += [conv, nn.LeakyReLU(LEAK)]
+        conv = nn.Conv2d(width, width, last, padding=last // 2, bias=False)
+        nn.init.zeros_(conv.weight)
+        self.layers = nn.Sequential(*layers, conv)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, w, H, W) to the same shape."""
@@ -81,8 +131,8 @@ class Block(nn.Module):
 
 
 def _blocks(width: int, preset: Preset, stages: int) -> list[nn.Module]:
-    gain = LEAKY_GAIN / (stages * BLOCKS) ** 0.25
-    return [Block(width, preset.group_width, gain) for _ in range(BLOCKS)]
+    gain = LEAKY_GAIN / (stages * BLOCKS) ** (1 / (2 * len(preset.kernels) - 2))
+    return [Block(width, preset.kernels, gain) for _ in range(BLOCKS)]
 
 
 class Generator(nn.Module):
@@ -90,18 +140,19 @@ class Generator(nn.Module):
 
     def __init__(self, preset: Preset, height: int, width: int) -> None:
         super().__init__()
-        sizes = pyramid(height, width)
+        sizes = preset.sizes(height, width)
         widths = preset.plan(len(sizes))
-        self.basis = nn.Parameter(torch.randn(widths[0], *sizes[0]))
         self.project = nn.Linear(LATENT_DIM, widths[0], bias=False)
+        self.basis = nn.Parameter(torch.randn(widths[0], *sizes[0]))
+        nn.init.normal_(self.project.weight, 0.0, 1 / math.sqrt(LATENT_DIM))
         layers: list[nn.Module] = []
         for stage, (size, channels) in enumerate(zip(sizes, widths, strict=True)):
             if stage:
-                if channels != widths[stage - 1]:
-                    layers.append(nn.Conv2d(widths[stage - 1], channels, 1, bias=False))
-                layers.append(Up(channels, size))
+                layers.append(Up(widths[stage - 1], channels, size))
             layers += _blocks(channels, preset, len(sizes))
-        self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], 1, 1, bias=False))
+        self.layers = nn.Sequential(
+            *layers, ToPixels(widths[-1], (height, width), preset.haar_levels)
+        )
 
     def forward(self, z: Tensor) -> Tensor:
         """Draw one image for each latent."""
@@ -113,18 +164,19 @@ class Discriminator(nn.Module):
 
     def __init__(self, preset: Preset, height: int, width: int) -> None:
         super().__init__()
-        sizes = pyramid(height, width)
+        sizes = preset.sizes(height, width)
         widths = preset.plan(len(sizes))
-        layers: list[nn.Module] = [nn.Conv2d(1, widths[-1], 1, bias=False)]
+        layers: list[nn.Module] = [FromPixels(widths[-1], preset.haar_levels)]
         for stage in reversed(range(len(sizes))):
             layers += _blocks(widths[stage], preset, len(sizes))
             if stage:
-                layers.append(Down(widths[stage]))
-                if widths[stage] != widths[stage - 1]:
-                    layers.append(nn.Conv2d(widths[stage], widths[stage - 1], 1, bias=False))
+                layers.append(Down(widths[stage], widths[stage - 1]))
         self.layers = nn.Sequential(*layers)
-        self.basis = nn.Parameter(torch.randn(widths[0], *sizes[0]) / math.sqrt(sizes[0][0]))
+        self.basis = nn.Parameter(
+            torch.randn(widths[0], *sizes[0]) / math.sqrt(math.prod(sizes[0]))
+        )
         self.to_logit = nn.Linear(widths[0], 1, bias=False)
+        nn.init.normal_(self.to_logit.weight, 0.0, 1 / math.sqrt(widths[0]))
 
     def forward(self, images: Tensor) -> Tensor:
         """Score each image."""
@@ -166,8 +218,8 @@ class PlainTrainer:
             build(preset, *images.shape[-2:]).to(device)
             for build in (Generator, Discriminator, Generator)
         )
-        self.g_optim = torch.optim.Adam(self.G.parameters(), LEARNING_RATE, BETAS)
-        self.d_optim = torch.optim.Adam(self.D.parameters(), LEARNING_RATE, BETAS)
+        self.g_optim = torch.optim.Adam(self.G.parameters(), preset.learning_rate, BETAS)
+        self.d_optim = torch.optim.Adam(self.D.parameters(), preset.learning_rate, BETAS)
         self.loader = DataLoader(
             Slices(images), batch_size, shuffle=True, drop_last=True, num_workers=workers
         )

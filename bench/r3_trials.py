@@ -1,4 +1,4 @@
-"""Trials of ``r3``: what its presets, rates, penalties and averages come to, at equal images or time.
+"""Trials of ``r3``: what presets, rates, penalties and averages come to, by images and by time.
 
     python bench/r3_trials.py --slices FOLDER --size 64x52 --trials kernels --seeds 3
     python bench/r3_trials.py --table
@@ -7,15 +7,19 @@ Each trial is one short training of the networks by themselves: no job, no augme
 A tenth of the slices (by a hash of their order) is held out; at eight points of a run 256 fakes
 are compared with 256 held-out slices: from G as it is, and from averages of different memory.
 Without ``--slices`` it draws phantoms. Rows are appended to the results at once; ``--table``
-prints what is there. The last grid of each trial is written beside them.
+prints what is there. The last grid of each trial is written beside them. Seconds are those of the
+processor, so that a busy machine does not count.
 """
 
 import argparse
+import itertools
 import json
 import math
+import tempfile
 import time
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.artifacts.grids import render_grid
+from mrigan.data.pack import open_pack
 from mrigan.data.phantom import draw
 from mrigan.data.slices import to_grey, to_unit
+from mrigan.data.source import open_source
 from mrigan.evaluation.coverage import coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
 from mrigan.models import r3
@@ -135,21 +141,14 @@ class Averages:
 def load_slices(folder: str, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Slices trained on and held out, uint8 (N, 1, H, W)."""
     if folder:
-        from mrigan.data.pack import open_pack
-        from mrigan.data.source import open_source
-        from mrigan.settings.fields import Settings
-        from mrigan.jobs.storage_options import storage_options
-
-        settings = Settings(input_uri=folder)
-        pack = open_pack(
-            open_source(folder, storage_options(settings)),
-            height=size[0],
-            width=size[1],
-            fit="stretch",
-            cache_dir=Path("/tmp/mrigan-trials"),
-            concurrency=8,
-            max_refused_percent=5,
-        )
+        with tempfile.TemporaryDirectory() as cache:
+            pack = open_pack(
+                open_source(folder),
+                height=size[0],
+                width=size[1],
+                cache_dir=Path(cache),
+                max_refused_percent=5,
+            )
         images = torch.from_numpy(np.array(pack.images))
     else:
         pictures = [draw(index, *size)[None] for index in range(768)]
@@ -193,7 +192,7 @@ def run(trial: Trial, seed: int, training: Tensor, held_out: Tensor, note: Any) 
     due = [math.ceil(trial.images * part / MEASUREMENTS) for part in range(1, MEASUREMENTS + 1)]
     n = trial.step_images
     while images_seen < trial.images and seconds < trial.seconds:
-        began = time.perf_counter()
+        began = time.process_time()
         for optim in optims:
             group = optim.param_groups[0]
             group["lr"] = trial.ramp(rate, rate * trial.lr_end, images_seen)
@@ -214,7 +213,7 @@ def run(trial: Trial, seed: int, training: Tensor, held_out: Tensor, note: Any) 
         images_seen += n
         averages.update(trial, images_seen)
         signs = 0.98 * signs + 0.02 * float(real_signs(terms).mean())
-        seconds += time.perf_counter() - began
+        seconds += time.process_time() - began
         if images_seen >= due[0] or seconds >= trial.seconds:
             due.pop(0)
             scores = {
@@ -249,23 +248,22 @@ def main() -> None:
     height, width = (int(side) for side in args.size.split("x"))
     training, held_out = load_slices(args.slices, (height, width))
     data = f"{Path(args.slices).name or 'phantoms'} {args.size}"
-    for seed in args.seeds:
-        for question in args.trials:
-            for name, trial in sets_of_trials()[question].items():
-                if args.only and name not in args.only:
-                    continue
-                if args.images:
-                    trial = replace(trial, images=args.images)
+    for seed, question in itertools.product(args.seeds, args.trials):
+        for name, trial in sets_of_trials()[question].items():
+            if args.only and name not in args.only:
+                continue
+            head = {"data": data, "question": question, "trial": name, "seed": seed}
+            changed = replace(trial, images=args.images) if args.images else trial
+            grid = run(changed, seed, training, held_out, partial(append, args.results, head))
+            path = args.results.with_name(f"{args.results.stem}_{name}_{seed}.png")
+            path.with_name(path.name.replace(" ", "-")).write_bytes(grid)
 
-                def note(row: dict[str, Any]) -> None:
-                    head = {"data": data, "question": question, "trial": name, "seed": seed}
-                    with args.results.open("a") as file:
-                        file.write(json.dumps({**head, **row}) + "\n")
-                    print(name, seed, row, flush=True)
 
-                grid = run(trial, seed, training, held_out, note)
-                path = args.results.with_name(f"{args.results.stem}_{name}_{seed}.png")
-                path.with_name(path.name.replace(" ", "-")).write_bytes(grid)
+def append(results: Path, head: dict[str, Any], row: dict[str, Any]) -> None:
+    """Keep a measurement at once."""
+    with results.open("a") as file:
+        file.write(json.dumps({**head, **row}) + "\n")
+    print(head["trial"], head["seed"], row, flush=True)
 
 
 def print_table(results: Path) -> None:

@@ -17,6 +17,7 @@ from mrigan.models import r3
 from mrigan.runtime.device import choose_hardware, free_bytes
 from mrigan.settings.fields import Settings
 from mrigan.training import relativistic_steps
+from mrigan.training.adam import Adam
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.family import Family
 from mrigan.training.loop import train
@@ -32,27 +33,24 @@ class Variant:
     """What differs from the job as it is.
 
     Attributes:
-        precision: Of the high resolutions.
+        precision: Of the forward passes.
         is_plain: Whether it is the plain implementation.
         augment_p: Probability of each transformation.
-        channels_last: Whether channels lie innermost in memory.
-        is_compiled: Whether torch.compile has had its way with all three networks' passes.
-        group_width: Channels in a group; 0 for all of them, None for the preset's.
+        is_compiled: Whether torch.compile has had its way with both networks' passes.
+        graphs: Whether steps run as CUDA graphs, on CUDA.
+        changes: Of the preset's fields.
     """
 
     precision: str = "fp32"
     is_plain: bool = False
     augment_p: float = 0.0
-    channels_last: bool = True
     is_compiled: bool = False
-    group_width: int | None = None
+    graphs: bool = False
+    changes: dict[str, Any] = field(default_factory=dict)
 
     def preset(self, name: str) -> r3.Preset:
-        """The widths of preset ``name``, in this variant's groups."""
-        preset = r3.PRESETS[name]
-        if self.group_width is None:
-            return preset
-        return replace(preset, group_width=self.group_width or None)
+        """Preset ``name`` with this variant's changes."""
+        return replace(r3.PRESETS[name], **self.changes)
 
 
 PLAIN = "plain fp32"
@@ -68,10 +66,11 @@ def switches(precision: str) -> dict[str, Variant]:
     base = Variant(precision)
     return {
         f"{precision} augmented, p 0.5": replace(base, augment_p=0.5),
-        f"{precision} NCHW": replace(base, channels_last=False),
+        f"{precision} graphs": replace(base, graphs=True),
         f"{precision} compiled": replace(base, is_compiled=True),
-        f"{precision} groups of 32": replace(base, group_width=32),
-        f"{precision} no groups": replace(base, group_width=0),
+        f"{precision} 1-3-1": replace(base, changes={"kernels": (1, 3, 1)}),
+        f"{precision} no Haar": replace(base, changes={"haar_levels": 0}),
+        f"{precision} Haar twice": replace(base, changes={"haar_levels": 2}),
     }
 
 
@@ -81,7 +80,6 @@ class Clock:
 
     device: torch.device
     inside: float = 0.0
-    begun: float = field(default=0.0)
 
     def now(self) -> float:
         """Seconds, when all that was asked of the device is done."""
@@ -93,21 +91,20 @@ class Clock:
         """The family with both halves timed."""
         return replace(
             family,
-            accumulate_d=self._timed(family.accumulate_d),
-            accumulate_g=self._timed(family.accumulate_g),
+            d=replace(family.d, accumulate=self._timed(family.d.accumulate)),
+            g=replace(family.g, accumulate=self._timed(family.g.accumulate)),
         )
 
-    def around_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+    def around_optimizer(self, optim: Adam) -> None:
         """Time its steps, too."""
+        take_step = optim.step
 
-        def begin(*_: object) -> None:
-            self.begun = self.now()
+        def step(skip: Tensor | None = None) -> None:
+            started = self.now()
+            take_step(skip)
+            self.inside += self.now() - started
 
-        def end(*_: object) -> None:
-            self.inside += self.now() - self.begun
-
-        optimizer.register_step_pre_hook(begin)
-        optimizer.register_step_post_hook(end)
+        optim.step = step  # type: ignore[method-assign]
 
     def _timed(self, accumulate: Callable[..., Any]) -> Callable[..., Any]:
         def run(G: nn.Module, D: nn.Module, batches: Iterator[Any], **how: Any) -> Any:
@@ -158,9 +155,7 @@ def ours(
     )
     r3.PRESETS[args.preset] = variant.preset(args.preset)
     state = fresh_state(settings, hardware)
-    state.augment = AdaptiveP(p=variant.augment_p)
-    if not variant.channels_last:
-        _to_nchw(state)
+    state.augment = AdaptiveP.of(p=variant.augment_p, device=hardware.device)
     if variant.is_compiled:
         _compile(state)
     family = family_of(settings, plan)
@@ -179,17 +174,9 @@ def ours(
         seed=0,
         autocast=hardware.autocast(),
         family=family,
+        graphs=variant.graphs,
     )
     return lambda: next(ticks).step_images
-
-
-def _to_nchw(state: TrainingState) -> None:
-    def nchw(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(x.contiguous() for x in inputs)
-
-    for net in (state.G, state.D):
-        net.to(memory_format=torch.contiguous_format)
-        net.stages[0].register_forward_pre_hook(nchw)
 
 
 def _compile(state: TrainingState) -> None:

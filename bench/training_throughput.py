@@ -46,7 +46,7 @@ def ours(images: np.ndarray, args: argparse.Namespace, precision: str) -> Callab
         height=height,
         width=width,
         adam=AdamValues(LEARNING_RATE, LEARNING_RATE, BETAS),
-        batch_size=args.batch_size,
+        micro_batch=args.batch_size * args.steps,
         seed=0,
         device=hardware.device,
     )

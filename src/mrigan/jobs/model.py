@@ -11,6 +11,7 @@ from mrigan.runtime.device import Hardware
 from mrigan.runtime.ranks import ALONE, Ranks
 from mrigan.settings.fields import Settings
 from mrigan.training import family, schedule
+from mrigan.training.compiled import compile_networks
 from mrigan.training.family import Family
 from mrigan.training.plan import Plan
 from mrigan.training.state import AdamValues, TrainingState, build_state
@@ -80,6 +81,8 @@ def fresh_state(settings: Settings, hardware: Hardware, ranks: Ranks = ALONE) ->
     state.place = f"{ranks.world.size} x {device}"
     if settings.sync_batchnorm and ranks.world.size > 1:
         synchronise(state.G, ranks)
+    if settings.compile:
+        compile_networks(state)
     return state
 
 

@@ -14,6 +14,9 @@ from mrigan.errors import SettingsError
 from mrigan.runtime.host_memory import peak_resident_bytes
 
 _MIB = 2**20
+# Algorithms that cuDNN tries for each new shape, its own favourites first: all of them, for some
+# hundred shapes, kept the first step waiting for half a minute.
+_CUDNN_TRIALS = 3
 
 
 class Hardware(NamedTuple):
@@ -52,7 +55,9 @@ def choose_hardware(device: str, precision: str, local_rank: int = 0) -> Hardwar
             )
         torch.cuda.set_device(chosen)
         torch.backends.cudnn.benchmark = True  # shapes are fixed
-        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32
+        torch.backends.cudnn.benchmark_limit = _CUDNN_TRIALS
+        has_tf32 = precision != "fp32"  # where that was asked for, it means fp32
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = has_tf32
     if precision == "bf16" and chosen.type == "mps":
         raise SettingsError("MRIGAN_PRECISION: bf16 is not available on mps; use fp32 or auto")
     bf16 = precision == "bf16" or (precision == "auto" and _computes_in_bf16(chosen))

@@ -35,8 +35,9 @@ def described(model: type[BaseSettings] = Settings) -> Iterator[Described]:
     group = ""
     for field, info in model.model_fields.items():
         group = info.title or group
-        is_unset = info.default is None or info.default is False or info.default == ()
-        default = "" if is_unset else str(info.default).removesuffix(".0")
+        default = "" if info.default in (None, ()) else str(info.default).removesuffix(".0")
+        if isinstance(info.default, bool):
+            default = default.lower()
         choices = tuple(choice for choice in schema[field].get("enum", ()) if choice)
         yield Described(field, group, default, choices, info.description or "")
 

@@ -189,6 +189,11 @@ class Settings(DeclaredSettings):
         description="whether steps run as CUDA graphs, on a GPU (`true`) or operator by operator "
         "(`false`); changes no number",
     )
+    compile: bool = Field(
+        False,
+        description="whether the networks are compiled (torch.compile): faster steps for a longer "
+        "start; numbers stay the same to rounding",
+    )
     download_concurrency: int = Field(
         64, ge=1, le=256, description="objects in flight while slices are pulled"
     )

@@ -19,6 +19,7 @@ FREE_TO_CHANGE = frozenset(
         "keep_checkpoints",
         "device",
         "cuda_graphs",
+        "compile",
         "download_concurrency",
         "storage_retries",
         "storage_timeout",

@@ -36,6 +36,10 @@ class RunningStatistics:
             for number in share.groups
         ]
 
+    def clear(self) -> None:
+        """Begin the step again."""
+        self._seen = []
+
     def add(self) -> None:
         """Take over what the groups of a micro-batch have left in the network."""
         for groups in zip(*(norm.seen for norm in self._norms), strict=True):
@@ -68,8 +72,10 @@ class RunningStatistics:
         count = self._share.group_count
         after = torch.where(taken, before * (1 - self._momentum) ** count + term, before)
         torch._foreach_copy_(live, list(after.split([len(each) for each in live])))
-        tracked = [each for norm in self._norms if (each := norm.num_batches_tracked) is not None]
-        torch._foreach_add_(tracked, taken.to(torch.int64) * count)
+        moved = taken.to(torch.int64) * count
+        for norm in self._norms:
+            assert norm.num_batches_tracked is not None
+            norm.num_batches_tracked.add_(moved)  # the foreach operator would read it on the host
 
 
 def _running(norm: BatchNorm2d) -> tuple[Tensor, Tensor]:

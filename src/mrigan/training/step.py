@@ -235,6 +235,7 @@ class Step:
     def _batches(
         self, inputs: Inputs, share: Share, statistics: RunningStatistics
     ) -> Iterator[MicroBatch]:
+        statistics.clear()
         policy, size = self.family.policy, self.family.size
         real_warp, fake_warp = (
             warp_of(policy, size, randoms, inputs.p) if policy and randoms else None

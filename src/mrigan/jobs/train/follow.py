@@ -26,6 +26,13 @@ log = logging.getLogger(__name__)
 COMPLETE = b"complete"  # rank 0's word that nothing is left to do
 
 
+# What the first step takes longer for, by whether networks are compiled.
+_WAIT = {
+    False: "cuDNN chooses its algorithms",
+    True: "the networks are compiled, cuDNN chooses its algorithms",
+}
+
+
 class Outcome(Enum):
     """How a training job that did not fail ended."""
 
@@ -72,6 +79,8 @@ def open_training(
     plan = plan_of(settings, pack)
     family = family_of(settings, plan)
     micro_batch = state.micro_batch
+    if ranks.is_main and (device.type == "cuda" or settings.compile):
+        log.info("preparing_first_step", extra={"wait": _WAIT[settings.compile]})
     for tick in training_loop(
         state,
         bank.take,

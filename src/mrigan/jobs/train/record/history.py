@@ -65,14 +65,16 @@ class History:
             seconds: That the epoch took here.
             images: Of them, trained on here: fewer where it was continued.
         """
-        sums = dict(self._state.epoch_sums)
-        counted = float(sums.pop(COUNTED, torch.tensor(0.0)))
+        names = list(self._state.epoch_sums)
+        values = torch.stack(list(self._state.epoch_sums.values())).tolist()  # one read
+        sums = dict(zip(names, values, strict=True))
+        counted = sums.pop(COUNTED)
         if not counted:
             return None
         row: dict[str, Any] = {
             "epoch": tick.epoch,
             "images_seen": tick.images_seen,
-            **{name: round(float(value) / counted, 6) for name, value in sums.items()},
+            **{name: round(value / counted, 6) for name, value in sums.items()},
             **self._augmentation(),
             "seconds": round(seconds, 3),
             "images_per_second": round(images / max(seconds, 1e-9), 2),

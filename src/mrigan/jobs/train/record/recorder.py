@@ -31,6 +31,7 @@ from mrigan.jobs.train.prepare import Prepared
 from mrigan.jobs.train.record import watch
 from mrigan.jobs.train.record.drawing import Drawing
 from mrigan.jobs.train.record.history import History
+from mrigan.jobs.train.record.pace import Pace
 from mrigan.jobs.train.record.weights import Best, publish_generator
 from mrigan.jobs.train.status import status_facts
 from mrigan.runtime.device import reset_peak
@@ -80,6 +81,8 @@ class Recorder:
         self._drawing = Drawing(prepared, state)
         self._best = Best(prepared, publisher)
         self._history = History(prepared, state, self._drawing, self._best, rows)
+        self._history_pace, self._checkpoint_pace = Pace(), Pace()
+        self._has_unpublished_rows = False
         self._memory: MemoryReport | None = MemoryReport(prepared)
         reset_peak(prepared.hardware.device)
 
@@ -117,7 +120,8 @@ class Recorder:
         every = self._run.settings.checkpoint_every
         minutes = (time.monotonic() - self._saved_clock) / 60
         self._is_due |= tick.ends_epoch and tick.epoch % every == 0
-        if self.is_done or self._is_due or minutes >= self._run.settings.checkpoint_minutes:
+        is_paced = self._is_due and self._checkpoint_pace.is_due()
+        if self.is_done or is_paced or minutes >= self._run.settings.checkpoint_minutes:
             self.save_checkpoint()
         return row
 
@@ -127,6 +131,7 @@ class Recorder:
         self._history.forget_after(images_seen)
         self._epoch_images, self._epoch_clock = 0, time.monotonic()
         self._saved_images = None
+        self._has_unpublished_rows = True
         self.save_checkpoint(instead=True)
 
     def save_checkpoint(self, *, instead: bool = False) -> None:
@@ -143,7 +148,9 @@ class Recorder:
         self._saved_clock, self._is_due = time.monotonic(), False
         if self._state.images_seen == self._saved_images:
             return
-        drawn = self.sample()  # first: the average's statistics are settled by it
+        if self._has_unpublished_rows:
+            self._publish_history()
+        drawn = self.sample()  # first: it recalibrates the EMA's BatchNorm
         saved = snapshot(self._state)
         images_seen = self._saved_images = self._state.images_seen
         epoch = self._run.plan.epoch_of(images_seen)[0]
@@ -176,7 +183,7 @@ class Recorder:
             log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
             self._remove_old()
 
-        self._publisher.submit_behind_all("checkpoint", publish)
+        self._publisher.submit_behind_all("checkpoint", self._checkpoint_pace.timed(publish))
 
     def _remove_old(self) -> None:
         """Keep the newest checkpoints; one that can't be deleted is no reason to end a run."""
@@ -210,7 +217,9 @@ class Recorder:
         row = self._history.add(tick, seconds=seconds, images=self._epoch_images)
         if row is None:
             return None
-        self._publish_history()
+        self._has_unpublished_rows = True
+        if self._history_pace.is_due():
+            self._publish_history()
         if tick.epoch % self._run.settings.sample_every == 0 or tick.epoch == self._run.plan.epochs:
             self._publish_samples(tick.epoch)
         reset_peak(self._run.hardware.device)
@@ -232,6 +241,7 @@ class Recorder:
         )
 
     def _publish_history(self) -> None:
+        self._has_unpublished_rows = False
         rows = list(self._history.rows)
         status = self._status("running")
         put = self._store.put
@@ -240,7 +250,7 @@ class Recorder:
         )
         self._publisher.submit(
             run_tree.LOSSES_PLOT,
-            lambda: put(run_tree.LOSSES_PLOT, self._plot(rows)),
+            self._history_pace.timed(lambda: put(run_tree.LOSSES_PLOT, self._plot(rows))),
         )
         self._publisher.submit(
             run_tree.STATUS, lambda: run_tree.write_json(self._store, run_tree.STATUS, status)

@@ -32,7 +32,7 @@ _FEWEST_IMAGES = 2
 # Images trained on for each image scored: a score takes as long as training on a tenth of that.
 _IMAGES_BETWEEN = 16
 _MOST_SHARE = 0.02
-_SETTLED_SECONDS = 60.0  # before that a share says little
+_SETTLED_SECONDS = 10.0  # before that a share says little
 
 
 class Reference(NamedTuple):
