@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+# As `make test` does it, and before anything imports torch: where other processes hold the cores,
+# threads that spin until the last of them has run make minutes of a second's work.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _REMOVED = re.compile(r"MRIGAN_|AWS_|PYTORCH_.*ALLOC")
 
 

@@ -9,6 +9,8 @@ from mrigan.artifacts import publisher as publisher_module
 from mrigan.artifacts.publisher import Publisher
 from mrigan.errors import AlreadyExistsError, StorageError
 
+DEADLINE_SECONDS = 120  # only a broken promise takes so long
+
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch):
@@ -27,6 +29,7 @@ def open_publisher():
     yield make
     for each in opened:
         each.close()
+        each._thread.join(DEADLINE_SECONDS)
         assert not each._thread.is_alive()
 
 
@@ -41,7 +44,7 @@ class Store:
 
     def hold(self):
         self.entered.set()
-        assert self.gate.wait(20)
+        assert self.gate.wait(DEADLINE_SECONDS)
         self.written.append("first")
 
     def writes(self, name):
@@ -54,14 +57,14 @@ def held(open_publisher):
     store = Store()
     publisher = open_publisher(backlog=4, should_stop=store.stopping.is_set)
     publisher.submit("first", store.hold)
-    assert store.entered.wait(20)
+    assert store.entered.wait(DEADLINE_SECONDS)
     yield publisher, store
     store.gate.set()
 
 
 def released(publisher, store):
     store.gate.set()
-    publisher.flush(20)
+    publisher.flush(DEADLINE_SECONDS)
     return store.written
 
 
@@ -94,7 +97,7 @@ def test_a_checkpoint_comes_after_all_that_it_stands_for(held):
     )
     assert not done.wait(0.3)
     store.gate.set()
-    assert done.wait(20)
+    assert done.wait(DEADLINE_SECONDS)
     assert released(publisher, store) == ["first", "checkpoint 1", "metrics 2", "checkpoint 2"]
 
 
@@ -111,7 +114,7 @@ def test_when_time_is_short_nothing_blocks_and_only_the_last_checkpoint_counts(h
     done = in_background(last_words)
     assert not done.wait(0.3)
     store.stopping.set()
-    assert done.wait(20)
+    assert done.wait(DEADLINE_SECONDS)
     assert released(publisher, store) == [
         "first", "grid 1", "grid 2", "grid 3", "grid 4", "checkpoint 2",
     ]  # fmt: skip
@@ -136,7 +139,7 @@ def test_no_more_waits_than_there_is_room_for(held):
     done = in_background(lambda: publisher.submit("grid 4", store.writes(4)))
     assert not done.wait(0.3)
     store.gate.set()
-    assert done.wait(20)
+    assert done.wait(DEADLINE_SECONDS)
     assert released(publisher, store) == ["first", 0, 1, 2, "3 again", 4]
 
 
@@ -163,7 +166,7 @@ def test_a_store_that_fails_for_a_while_is_waited_for(open_publisher, caplog):
 
     publisher.submit("plot", work)
     publisher.submit("next", lambda: done.append("next"))
-    publisher.flush(20)
+    publisher.flush(DEADLINE_SECONDS)
     assert done == ["written", "next"]
     assert [record.message for record in caplog.records] == ["publish_again"] * 3
     assert "SlowDown" in caplog.records[0].reason
@@ -174,14 +177,14 @@ def test_a_store_that_keeps_failing_ends_the_training_thread(open_publisher):
     publisher.submit("plot", failing(10**6))
 
     def train():
-        for _ in range(2000):
+        for _ in range(100 * DEADLINE_SECONDS):
             publisher.submit("metrics", lambda: None)
             time.sleep(0.01)
 
     with pytest.raises(StorageError, match="SlowDown"):
         train()
     with pytest.raises(StorageError, match="SlowDown"):
-        publisher.flush(20)
+        publisher.flush(DEADLINE_SECONDS)
 
 
 def test_a_thread_that_waits_for_room_hears_of_the_failure(open_publisher):
@@ -207,7 +210,7 @@ def test_what_waiting_can_not_mend_is_told_at_once(open_publisher, error):
 
     publisher.submit("checkpoint", work)
     with pytest.raises(type(error), match=str(error)):
-        publisher.flush(20)
+        publisher.flush(DEADLINE_SECONDS)
     assert attempts == [1]
 
 
@@ -221,10 +224,21 @@ def test_a_flush_gives_up_in_time_and_says_what_waits(held):
 
 
 def test_a_flush_shortens_the_patience_with_a_failing_store(open_publisher):
-    publisher = open_publisher(patience_seconds=600)
-    publisher.submit("plot", failing(10**6))
+    publisher, again = open_publisher(patience_seconds=600), threading.Event()
+    fail, attempts = failing(10**6), []
+
+    def work():
+        attempts.append(1)
+        if len(attempts) == 2:
+            again.set()
+        fail()
+
+    publisher.submit("plot", work)
+    assert again.wait(DEADLINE_SECONDS)
     with pytest.raises(StorageError, match="SlowDown"):
         publisher.flush(0.3)
+    publisher._thread.join(DEADLINE_SECONDS)
+    assert not publisher._thread.is_alive()  # it has given up, before anyone closes it
 
 
 def test_closing_drops_what_has_not_begun(held):
@@ -234,14 +248,17 @@ def test_closing_drops_what_has_not_begun(held):
     while publisher._queue:
         time.sleep(0.01)
     store.gate.set()
-    assert closed.wait(20)
+    assert closed.wait(DEADLINE_SECONDS)
     assert store.written == ["first"]
 
 
-def test_closing_ends_the_wait_for_a_failing_store(open_publisher, monkeypatch):
-    monkeypatch.setattr(publisher_module, "_FIRST_PAUSE_SECONDS", 60.0)
+def test_closing_ends_the_wait_for_a_failing_store(open_publisher, monkeypatch, caplog):
+    monkeypatch.setattr(publisher_module, "_FIRST_PAUSE_SECONDS", 2.0 * DEADLINE_SECONDS)
     publisher = open_publisher()
     publisher.submit("plot", failing(10**6))
-    began = time.monotonic()
+    while not caplog.records:  # said with the lock held that the wait gives back
+        time.sleep(0.01)
     publisher.close()
-    assert time.monotonic() - began < 4
+    publisher._thread.join(DEADLINE_SECONDS)
+    assert not publisher._thread.is_alive()
+    assert [record.message for record in caplog.records] == ["publish_again"]

@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -34,25 +36,40 @@ def free_port():
         return found.getsockname()[1]
 
 
-def start_ranks(count, *arguments):
-    """One process a rank, each the first of its machine."""
+@contextmanager
+def started_ranks(count, *arguments):
+    """One process a rank, each the first of its machine; none outlives the block."""
     port = free_port()
-    return [
-        subprocess.Popen(
-            [sys.executable, WORK, *arguments],
-            env={
-                **os.environ,
+    processes = []
+    try:
+        for rank in range(count):
+            place = {
                 "RANK": str(rank),
                 "LOCAL_RANK": "0",
                 "WORLD_SIZE": str(count),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
-            },
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
+            }
+            command = [sys.executable, WORK, *arguments]
+            environment = os.environ | place
+            processes.append(
+                subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+            )
+        yield processes
+    finally:
+        for process in processes:
+            with process:  # closes its pipe and waits
+                process.kill()
+
+
+def wait_for(process, line):
+    """Read what ``process`` says until it says ``line``; torch may have said things before."""
+    said = ""
+    for each in process.stderr:
+        if each == line:
+            return
+        said += each
+    raise AssertionError(f"{line!r} was never said: {said}")
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +80,10 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(count, marks=pytest.mark.slow) for count in (2, 4)]
+    scope="module",
+    params=[
+        pytest.param(count, marks=[pytest.mark.slow, pytest.mark.timeout(1500)]) for count in (2, 4)
+    ],
 )
 def ranks(request, tmp_path_factory, alone):
     """What each of several ranks says, by what they were asked."""
@@ -76,10 +96,10 @@ def ranks(request, tmp_path_factory, alone):
     (folder / "slices" / "notes.txt").write_text("no slice")
     Image.fromarray(pixels.T).save(folder / "late.png")
     (folder / "start.pt").write_bytes(alone[0])
-    processes = start_ranks(request.param, folder)
-    for process in processes:
-        _, said = process.communicate(timeout=240)
-        assert process.returncode == 0, said
+    with started_ranks(request.param, folder) as processes:
+        for process in processes:
+            _, said = process.communicate()
+            assert process.returncode == 0, said
     return [
         (json.loads((folder / f"{rank}.json").read_text()), torch.load(folder / f"{rank}.pt"))
         for rank in range(request.param)
@@ -87,7 +107,7 @@ def ranks(request, tmp_path_factory, alone):
 
 
 @pytest.mark.parametrize(
-    "scenario", ["whole", "resumed", "full", "synchronised", "skipped", "rolled back", "r3 full"]
+    "scenario", ["whole", "resumed", "full", "synchronised", "skipped", "gone back", "r3 full"]
 )
 def test_ranks_have_the_gradients_and_the_numbers_of_one(alone, ranks, scenario):
     one = alone[1][scenario]
@@ -100,24 +120,22 @@ def test_ranks_have_the_gradients_and_the_numbers_of_one(alone, ranks, scenario)
             assert said == pytest.approx(expected, rel=1e-3, nan_ok=True)
 
 
-def test_ranks_have_the_gradients_of_r3(alone, ranks):
+def test_ranks_have_the_gradients_of_r3_to_a_hundred_thousandth(alone, ranks):
     one = alone[1]["r3"]
     for _, results in ranks:
         ours = results["r3"]
         for gradient, expected in zip(ours["gradients"], one["gradients"], strict=True):
             assert expected.any()
-            # By the size of each: some are sums that nearly cancel. Networks are float64, warps
-            # fp32, whose exponentials round differently at the end of a vector.
-            assert (gradient - expected).norm() <= 1e-6 * expected.norm()
-        assert ours["sums"][0] == pytest.approx(one["sums"][0], rel=1e-6)
+            # By the size of each: some are sums that nearly cancel.
+            assert (gradient - expected).norm() <= 1e-5 * expected.norm() + 1e-9
+        assert ours["sums"][0] == pytest.approx(one["sums"][0], rel=1e-5)
         assert ours["augment_p"] == one["augment_p"] != 0.5
 
 
-def test_ranks_agree_on_what_to_skip_and_where_to_roll_back_to(alone, ranks):
-    # What became of a step is read when an epoch of 11 ends.
-    lost = [["taken", 8], ["skipped", 11], ["taken", 19], ["rolled back", 0], ["taken", 8]]
+def test_ranks_agree_on_what_to_skip_and_where_to_go_back_to(alone, ranks):
+    lost = [["taken", 8], ["skipped", 11], ["skipped", 19], ["gone back", 0], ["taken", 8]]
     for results in [alone[1], *(results for _, results in ranks)]:
-        assert results["rolled back"]["verdicts"] == lost
+        assert results["gone back"]["verdicts"] == lost
         assert results["skipped"]["verdicts"] == [["taken", 8], ["skipped", 11], ["taken", 19]]
 
 
@@ -182,13 +200,14 @@ def test_what_one_machine_has_is_not_read_again(ranks):
 
 
 def test_a_rank_that_is_killed_ends_the_others_in_one_line(tmp_path):
-    first, second = start_ranks(2, tmp_path / "absent")
-    assert second.stderr.readline() == "met\n"
-    second.kill()
-    _, said = first.communicate(timeout=120)
-    assert first.returncode != 0
-    assert "another rank of this run is gone" in said
-    second.communicate()
+    with started_ranks(2, tmp_path / "absent") as (first, second):
+        for process in (first, second):
+            wait_for(process, "met\n")
+        second.kill()
+        _, said = first.communicate()
+    assert first.returncode == 1
+    last = said.splitlines()[-1]
+    assert re.search(r"PeerLostError: another rank of this run is gone .*same command again", last)
 
 
 def test_shares_give_each_machine_what_it_lacks():

@@ -1,7 +1,7 @@
 """A folder that SageMaker's agent uploads from, seen as the agent sees it."""
 
 import threading
-import time
+from pathlib import Path
 
 import pytest
 
@@ -22,11 +22,17 @@ def store(folder):
 
 
 class Agent:
-    """Looks at a folder all the time and notes every name and how long the file was."""
+    """Looks at a folder all the time and notes every name and how long the file was.
+
+    Attributes:
+        seen: (name, size, whether it is a link) of every file.
+    """
 
     def __init__(self, folder):
         self.seen = set()
         self._folder = folder
+        self._looks = 0
+        self._looked = threading.Condition()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._look)
 
@@ -37,6 +43,15 @@ class Agent:
                     self.seen.add((path.name, path.stat().st_size, path.is_symlink()))
                 except FileNotFoundError:
                     continue
+            with self._looked:
+                self._looks += 1
+                self._looked.notify_all()
+
+    def wait(self):
+        """Wait until it has looked at all that is there now."""
+        with self._looked:
+            enough = self._looks + 2  # the first may have begun before
+            assert self._looked.wait_for(lambda: self._looks >= enough, timeout=120)
 
     def __enter__(self):
         self._thread.start()
@@ -48,19 +63,31 @@ class Agent:
 
 
 @pytest.mark.parametrize("create", [False, True])
-def test_the_agent_never_sees_a_name_before_the_file_is_whole(folder, store, tmp_path, create):
+def test_the_agent_never_sees_a_name_before_the_file_is_whole(
+    folder, store, tmp_path, create, monkeypatch
+):
     data = bytes(8 * 2**20)
     folder.mkdir()
     source = tmp_path / "source"
     source.write_bytes(data)
+    open_file = Path.open
+
+    def open_and_wait(path, mode="r", *arguments, **options):
+        opened = open_file(path, mode, *arguments, **options)
+        if not mode.startswith("r"):
+            agent.wait()
+        return opened
+
     with Agent(folder) as agent:
+        monkeypatch.setattr(Path, "open", open_and_wait)
         for number in range(4):
             store.put(f"{number}.pt", source if number % 2 else data, create=create)
-            time.sleep(0.01)
+            agent.wait()
+        monkeypatch.undo()
     files = {seen for seen in agent.seen if not seen[0].endswith(".sagemaker-ignore")}
     assert files <= {(f"{number}.pt", len(data), False) for number in range(4)}
     assert len(files) == 4
-    assert len(agent.seen) > len(files), "the agent was too slow to see anything begun"
+    assert len(agent.seen - files) >= 4, "each was seen when it was begun"
     assert [info.key for info in store.list()] == [f"{number}.pt" for number in range(4)]
 
 

@@ -37,6 +37,35 @@ S3_NAMES = {
 }
 
 
+# The command, held up where it says a text, so that no run is over before its signal comes. What
+# another thread than the trainer's says is held up, too: then the trainer waits to say more.
+HELD = """
+import sys, time
+from mrigan.__main__ import main
+from mrigan.runtime.signals import StopRequest
+
+heard, note, out, text = [], StopRequest._note, sys.stdout, sys.argv.pop(1)
+
+def hear(request, *arguments):
+    heard.append(arguments)
+    note(request, *arguments)
+
+class Out:
+    def __getattr__(self, name):
+        return getattr(out, name)
+    def write(self, said):
+        written = out.write(said)
+        if text in said:
+            out.flush()
+            while not heard:
+                time.sleep(0.01)
+        return written
+
+StopRequest._note, sys.stdout = hear, Out()
+main()
+"""
+
+
 class Ended(NamedTuple):
     """A command that has ended: what a shell would have seen of it."""
 
@@ -228,11 +257,15 @@ def start_process():
 
 
 @pytest.fixture
-def spawn_train(spawn, cache_dir):
-    """Start a real process that trains the tiny run, with some settings changed."""
+def spawn_train(spawn, spawn_python, cache_dir):
+    """Start a real process that trains the tiny run, with some settings changed.
 
-    def run(output_uri, **settings):
+    Once it has said ``held_at``, it says and does nothing more until it hears SIGTERM.
+    """
+
+    def run(output_uri, *, held_at="", **settings):
         chosen = TINY | {"output_uri": output_uri, "cache_dir": cache_dir / "mrigan"} | settings
-        return spawn(*command_line("train", **chosen))
+        line = command_line("train", **chosen)
+        return spawn_python("-c", HELD, held_at, *line) if held_at else spawn(*line)
 
     return run

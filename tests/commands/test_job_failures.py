@@ -6,13 +6,13 @@ import re
 import signal
 import socket
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from mrigan.artifacts import publisher as publisher_module
 from mrigan.artifacts.checkpoints import newest_checkpoint
 from mrigan.artifacts.publisher import Publisher
 from mrigan.jobs.train import lead as train_module
@@ -203,20 +203,32 @@ def test_a_store_that_fails_in_mid_run_ends_it(train, output, little_patience):
 def test_a_stop_while_the_store_fails_is_heard(train, output, monkeypatch):
     """A step waits for room with the publisher, which waits for the store."""
     monkeypatch.setattr(train_module, "_FLUSH_SECONDS_WHEN_STOPPED", 1.0)
-    asked = threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGTERM))
+    # The store is tried again after minutes only; then its failure ends the run in other words.
+    monkeypatch.setattr(publisher_module, "_FIRST_PAUSE_SECONDS", 200.0)
+    monkeypatch.setitem(Publisher.__init__.__kwdefaults__, "patience_seconds", 250.0)
+    failed, asked = threading.Event(), []
+    wait_until = Publisher._wait_until
 
-    def spoil():
-        spoils(output)()
-        asked.start()
+    def watched(publisher, is_ready):
+        def look():
+            ready = is_ready()
+            if not ready and failed.is_set() and not asked:
+                asked.append(signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return ready
 
-    began = time.monotonic()
-    try:
-        ended = train(output, at="plan slices", do=spoil, epochs=50)
-    finally:
-        asked.cancel()
-    assert time.monotonic() - began < 30
+        wait_until(publisher, look)
+
+    monkeypatch.setattr(Publisher, "_wait_until", watched)
+    Path(output).mkdir()
+    spoils(output)()
+    ended = train(output, at="publish_again slot=plots/losses.png", do=failed.set, epochs=50)
+    assert asked
     assert ended.status == 5
-    assert "plots/losses.png" in the_line(ended)
+    line = the_line(ended)
+    assert line.startswith("not everything was published within 1 s (waiting: ")
+    assert "plots/losses.png" in line
+    assert ended.out.count("publish_again") == 1
 
 
 def test_a_broken_settings_file_of_another_program(train, tmp_path, output):

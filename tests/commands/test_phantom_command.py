@@ -1,10 +1,12 @@
 """``mrigan phantom``: slices put where there are none, and trained on."""
 
+import functools
 import io
 import os
 import signal
 import socket
-import time
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +14,52 @@ from PIL import Image
 
 from mrigan.data.phantom import draw
 from mrigan.storage.store import open_store
+
+DEADLINE_SECONDS = 120  # only a broken promise takes so long
+IN_FLIGHT = 16
+
+
+@pytest.fixture
+def held(mrigan, monkeypatch):
+    """Draw as many phantoms as are under way at once, and no more until the command has ended.
+
+    Call it with a place for ``count`` phantoms and what to do before number ``at`` is drawn, when
+    all are queued. It returns how the command ended and which phantoms were begun until no thread
+    of it was left.
+    """
+    queued, over = threading.Event(), threading.Event()
+
+    def run(uri, *, count, at, do):
+        begun, waited_in_vain, jobs = [], [], []
+        others = set(threading.enumerate())
+
+        class Pool(ThreadPoolExecutor):
+            def submit(self, job):
+                jobs.append(job)
+                if len(jobs) == count:
+                    queued.set()
+                return super().submit(job)
+
+        def drawn(index, height, width):
+            begun.append(index)
+            if index == at:
+                assert queued.wait(DEADLINE_SECONDS)
+                do()
+            elif index > at and not over.wait(DEADLINE_SECONDS):
+                waited_in_vain.append(index)
+            return draw(index, height, width)
+
+        monkeypatch.setattr("mrigan.jobs.phantom.ThreadPoolExecutor", Pool)
+        monkeypatch.setattr("mrigan.jobs.phantom.draw", drawn)
+        ended = mrigan("phantom", uri, "--count", count, "--height", 33, "--width", 33)
+        over.set()
+        for thread in set(threading.enumerate()) - others:
+            thread.join(DEADLINE_SECONDS)
+        assert waited_in_vain == []
+        return ended, begun
+
+    yield run
+    over.set()
 
 
 def pixels(data):
@@ -72,30 +120,24 @@ def test_what_can_not_be_drawn_is_refused_at_once(mrigan, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_first_failed_upload_ends_it(mrigan, aws_environ, monkeypatch):
+def test_the_first_failed_upload_ends_it(aws_environ, monkeypatch, held):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MRIGAN_STORAGE_RETRIES", "1")
-    began = time.monotonic()
-    ended = mrigan("phantom", "s3://bucket/slices", "--count", 2000, "--height", 33, "--width", 33)
-    assert time.monotonic() - began < 20
+    ended, begun = held("s3://bucket/slices", count=200, at=0, do=lambda: None)
+    assert len(begun) <= IN_FLIGHT + 1  # the place of the one that failed is taken at once
     assert ended.status == 5
     assert ended.err.count("\n") == 1
     assert f"127.0.0.1:{port} refuses connections" in ended.err
 
 
-def test_a_signal_ends_it_at_once(mrigan, tmp_path, monkeypatch):
-    def drawn(index, height, width):
-        if index == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.5)
-        return draw(index, height, width)
-
-    monkeypatch.setattr("mrigan.jobs.phantom.draw", drawn)
-    ended = mrigan("phantom", tmp_path / "out", "--count", 5000, "--height", 32, "--width", 32)
+def test_a_signal_ends_it_at_once(tmp_path, held):
+    stop = functools.partial(os.kill, os.getpid(), signal.SIGTERM)
+    ended, begun = held(tmp_path / "out", count=200, at=3, do=stop)
     assert ended.status == 143
-    assert len(list((tmp_path / "out").glob("*.png"))) < 5000
+    assert len(begun) <= 3 + IN_FLIGHT + 1
+    assert len(list((tmp_path / "out").glob("*.png"))) == len(begun)
 
 
 def test_what_it_writes_can_be_trained_on_as_if_drawn(

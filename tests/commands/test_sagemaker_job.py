@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,10 +212,8 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_start_goes_on_to_the_same_bits(
     process = job.start()
     for line in process.stdout:
         if " epoch epoch=2 " in line:
-            asked = time.monotonic()
             process.send_signal(signal.SIGTERM)
     assert (process.wait(), process.stderr.read()) == (0, "")
-    assert time.monotonic() - asked < 10
     process.stdout.close()
     process.stderr.close()
     status = job.status()

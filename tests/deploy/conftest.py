@@ -39,7 +39,7 @@ class Tools:
             **environment,
         }
         return subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command, env=environment, capture_output=True, text=True, timeout=240, check=False
         )
 
 

@@ -341,7 +341,7 @@ def test_a_signal_detaches_and_the_job_can_be_followed_again(
     while "epoch epoch=1" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(number)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (status, "")
     assert "detached job=mine goes_on=True" in out
     assert 'attach="mrigan launch --attach mine"' in out

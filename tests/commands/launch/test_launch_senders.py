@@ -7,6 +7,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.config import Config
 
 REPO = Path(__file__).parents[3]
 SDK = REPO / ".sdk" / "v3" / "bin" / "python"
@@ -32,11 +33,23 @@ CASES = [
 ]
 
 
-def test_an_aws_of_many_knows_the_job_as_it_was_shown(mrigan, arguments, aws_environ):
+# The first request makes moto load a whole service; boto3 would ask again after a minute.
+READ_SECONDS = 280
+
+
+@pytest.fixture
+def patient(monkeypatch):
+    """Wait for an answer for as long as it takes."""
+    monkeypatch.setattr("mrigan.launch.aws._READ_SECONDS", READ_SECONDS)
+
+
+def test_an_aws_of_many_knows_the_job_as_it_was_shown(mrigan, arguments, aws_environ, patient):
     line = arguments(job_name="mine", epochs="3", spot="true")
     shown = json.loads(mrigan(*line, "--dry-run").out)
-    assert mrigan(*line, "--no-follow").status == 0
-    client = boto3.client("sagemaker", region_name="us-east-1")
+    ended = mrigan(*line, "--no-follow")
+    assert (ended.status, ended.err) == (0, "")
+    config = Config(read_timeout=READ_SECONDS)
+    client = boto3.client("sagemaker", region_name="us-east-1", config=config)
     found = client.describe_training_job(TrainingJobName="mine")
     dropped = {"Environment", "RetryStrategy"}  # moto keeps neither
     for name in shown.keys() - dropped - {"AlgorithmSpecification"}:
@@ -45,7 +58,7 @@ def test_an_aws_of_many_knows_the_job_as_it_was_shown(mrigan, arguments, aws_env
     assert image == shown["AlgorithmSpecification"]["TrainingImage"]
 
 
-def test_there_the_job_is_followed_to_its_end(mrigan, arguments, aws_environ, quick):
+def test_there_the_job_is_followed_to_its_end(mrigan, arguments, aws_environ, quick, patient):
     ended = mrigan(*arguments())
     assert (ended.status, ended.err) == (0, "")
     assert "mrigan fetch s3://runs/first" in ended.out
