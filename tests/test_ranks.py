@@ -107,7 +107,7 @@ def ranks(request, tmp_path_factory, alone):
 
 
 @pytest.mark.parametrize(
-    "scenario", ["whole", "resumed", "full", "synchronised", "skipped", "gone back", "r3 full"]
+    "scenario", ["whole", "resumed", "full", "synchronised", "skipped", "rolled back", "r3 full"]
 )
 def test_ranks_have_the_gradients_and_the_numbers_of_one(alone, ranks, scenario):
     one = alone[1][scenario]
@@ -120,22 +120,24 @@ def test_ranks_have_the_gradients_and_the_numbers_of_one(alone, ranks, scenario)
             assert said == pytest.approx(expected, rel=1e-3, nan_ok=True)
 
 
-def test_ranks_have_the_gradients_of_r3_to_a_hundred_thousandth(alone, ranks):
+def test_ranks_have_the_gradients_of_r3(alone, ranks):
     one = alone[1]["r3"]
     for _, results in ranks:
         ours = results["r3"]
         for gradient, expected in zip(ours["gradients"], one["gradients"], strict=True):
             assert expected.any()
-            # By the size of each: some are sums that nearly cancel.
-            assert (gradient - expected).norm() <= 1e-5 * expected.norm() + 1e-9
-        assert ours["sums"][0] == pytest.approx(one["sums"][0], rel=1e-5)
+            # By the size of each: some are sums that nearly cancel. Networks are float64, warps
+            # fp32, whose exponentials round differently at the end of a vector.
+            assert (gradient - expected).norm() <= 1e-6 * expected.norm()
+        assert ours["sums"][0] == pytest.approx(one["sums"][0], rel=1e-6)
         assert ours["augment_p"] == one["augment_p"] != 0.5
 
 
-def test_ranks_agree_on_what_to_skip_and_where_to_go_back_to(alone, ranks):
-    lost = [["taken", 8], ["skipped", 11], ["skipped", 19], ["gone back", 0], ["taken", 8]]
+def test_ranks_agree_on_what_to_skip_and_where_to_roll_back_to(alone, ranks):
+    # What became of a step is read when an epoch of 11 ends.
+    lost = [["taken", 8], ["skipped", 11], ["taken", 19], ["rolled back", 0], ["taken", 8]]
     for results in [alone[1], *(results for _, results in ranks)]:
-        assert results["gone back"]["verdicts"] == lost
+        assert results["rolled back"]["verdicts"] == lost
         assert results["skipped"]["verdicts"] == [["taken", 8], ["skipped", 11], ["taken", 19]]
 
 
