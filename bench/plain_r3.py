@@ -1,6 +1,6 @@
 """``r3`` as plainly as a paper is usually turned into code: eager, fp32, NCHW, a DataLoader.
 
-Same networks, losses and penalties as ``mrigan.models.r3``, none of its tricks; for comparison only.
+Same networks, losses and penalties as ``mrigan.models.r3``, none of its tricks: to compare.
 """
 
 import math

@@ -13,6 +13,7 @@ from mrigan.jobs.train.output import open_output
 from mrigan.settings.identity import identity
 from mrigan.settings.sources import load_settings
 from mrigan.storage.store import open_store
+from mrigan.training.checkpoint import REVISION
 
 RUN = {
     "settings.json": "",  # filled in by ``write_run``
@@ -58,7 +59,9 @@ def settings_for(uri, **changed):
 def write_run(store, settings):
     for key, text in RUN.items():
         store.put(key, text.encode())
-    run_tree.write_json(store, "settings.json", {"identity": identity(settings)})
+    run_tree.write_json(
+        store, "settings.json", {"identity": identity(settings), "revision": REVISION}
+    )
 
 
 def files_of(folder):

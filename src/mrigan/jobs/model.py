@@ -99,10 +99,11 @@ def family_of(settings: Settings, plan: Plan) -> Family:
     if not is_r3(settings):
         return replace(family.DCGAN, ema_half_life_images=known(settings.ema_images))
     size = (settings.image_height, settings.image_width)
-    name = schedule.default_gamma(plan.slices) if settings.gamma == "auto" else settings.gamma
-    values = schedule.r3_schedule(
-        total_images=plan.total_images, gamma=schedule.gamma_ramp(name, *size)
-    )
+    if settings.gamma == "auto":
+        gamma = schedule.gamma_for(plan.slices, *size)
+    else:
+        gamma = schedule.gamma_ramp(settings.gamma, *size)
+    values = schedule.r3_schedule(total_images=plan.total_images, gamma=gamma)
     if settings.beta2 is not None:
         values = replace(values, beta2=schedule.Ramp(settings.beta2, settings.beta2))
     if settings.ema_images is not None:

@@ -135,8 +135,8 @@ class Settings(DeclaredSettings):
     )
     gamma: Literal["auto", "small", "constant", "paper"] = Field(
         "auto",
-        description="`r3`: course of the gradient penalty's weight: `small` rises, `constant` "
-        "stays, `paper` falls; `auto` is `small` below 10,000 slices, else `paper`",
+        description="`r3`: schedule of the gradient penalty's weight γ: `small` rises, `constant` "
+        "stays, `paper` falls; `auto` goes from `small` at 1,000 slices to `paper` at 70,000",
     )
     augment: Literal["adaptive", "schedule", "none"] = Field(
         "adaptive",
@@ -153,8 +153,8 @@ class Settings(DeclaredSettings):
         None,
         ge=0,
         allow_inf_nan=False,
-        description="half-life of G's average, which draws the samples, images; 0 is none; "
-        "default: the model's, 100,000 or a tenth of the run for `r3`, none for `dcgan`",
+        description="half-life of G's EMA, which draws the samples, images; 0 is none; default: "
+        "the model's, none for `dcgan`; for `r3`, a twentieth of the images seen, at most 100,000",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="fixes initial weights, data order, latents and dropout"

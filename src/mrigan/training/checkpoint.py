@@ -9,6 +9,9 @@ from mrigan.errors import DivergedError
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.state import TrainingState
 
+# Of the networks and of what a checkpoint holds: a run of another revision can't go on.
+REVISION = 2
+
 
 def is_finite(state: TrainingState) -> bool:
     """Whether every weight is a number; waits for the device."""

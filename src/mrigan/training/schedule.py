@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from mrigan.errors import SettingsError
 
-_REFERENCE_PX = 200 * 160
-_ENOUGH_SLICES = 10_000
+_REFERENCE_PX = 256 * 256
+_SIZE_EXPONENT = math.log(150 / 2) / math.log(256**2 / 64**2)
 
 
 class Ramp(NamedTuple):
@@ -80,17 +80,20 @@ class Schedule:
         )
 
 
-# For 200×160. Larger is steadier and less varied; few slices want it low and rising (arXiv
-# 2510.26828), many falling, as upstream.
+# For 256×256. Larger is steadier and less varied; few slices want it low and rising (arXiv
+# 2510.26828), many falling, as published for the 70,000 images of FFHQ.
 GAMMAS = {
-    "small": Ramp(2.5, 20.0),
-    "constant": Ramp(10.0, 10.0),
-    "paper": Ramp(75.0, 7.5),
+    "small": Ramp(5.0, 40.0),
+    "constant": Ramp(15.0, 15.0),
+    "paper": Ramp(150.0, 15.0),
 }
+_FEW_SLICES, _MANY_SLICES = 1_000, 70_000
 
 
 def gamma_ramp(name: str, height: int, width: int) -> Ramp:
-    """The penalty weight of preset ``name``: γ goes with the number of pixels.
+    """The penalty weight of preset ``name`` for images of this size.
+
+    R3GAN's published weights go from 2 at 64×64 to 150 at 256×256, as pixels to the power 1.56.
 
     Raises:
         SettingsError: For a name that is not in ``GAMMAS``.
@@ -98,12 +101,20 @@ def gamma_ramp(name: str, height: int, width: int) -> Ramp:
     if name not in GAMMAS:
         known = ", ".join(GAMMAS)
         raise SettingsError(f"gamma preset {name!r} does not exist; choose one of {known}")
-    return GAMMAS[name].scaled(height * width / _REFERENCE_PX)
+    return GAMMAS[name].scaled(_size_factor(height, width))
 
 
-def default_gamma(slices: int) -> str:
-    """The preset for a set of ``slices``."""
-    return "small" if slices < _ENOUGH_SLICES else "paper"
+def gamma_for(slices: int, height: int, width: int) -> Ramp:
+    """The penalty weight for a set of ``slices``: between ``small`` and ``paper``, by its log."""
+    share = math.log(max(slices, 1) / _FEW_SLICES) / math.log(_MANY_SLICES / _FEW_SLICES)
+    share = min(max(share, 0.0), 1.0)
+    few, many = GAMMAS["small"], GAMMAS["paper"]
+    between = Ramp(*(a ** (1 - share) * b**share for a, b in zip(few, many, strict=True)))
+    return between.scaled(_size_factor(height, width))
+
+
+def _size_factor(height: int, width: int) -> float:
+    return float((height * width / _REFERENCE_PX) ** _SIZE_EXPONENT)
 
 
 def r3_schedule(*, total_images: int, gamma: Ramp) -> Schedule:

@@ -221,7 +221,7 @@ class Step:
 
         dtype = next(state.G.parameters()).dtype
         return Inputs(
-            z=_known(own(drawn.z)),
+            z=_known(own(drawn.z)).to(dtype),
             real=self.take_slices(indices[rows]) if half.takes_reals else None,
             real_keep=own(drawn.real_keep),
             fake_keep=own(drawn.fake_keep),

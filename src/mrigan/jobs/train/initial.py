@@ -14,7 +14,7 @@ from mrigan.runtime.ranks import Ranks
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences
 from mrigan.storage.store import Store, open_store
-from mrigan.training.checkpoint import adopt, decode, encode, restore
+from mrigan.training.checkpoint import REVISION, adopt, decode, encode, restore
 from mrigan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,11 @@ def find_initial(settings: Settings) -> Initial:
         raise SettingsError(
             f"MRIGAN_INIT_FROM: no whole checkpoint under {store.uri}; name the MRIGAN_OUTPUT_URI "
             "of a run that has one"
+        )
+    if saved.facts.get("revision") != REVISION:
+        raise SettingsError(
+            f"MRIGAN_INIT_FROM: {store.uri} has weights that another version of mrigan trained, "
+            "whose networks differ; use a run of this version"
         )
     ours, theirs = settings.model_dump(mode="json"), saved.facts.get("settings", {})
     changed = differences(

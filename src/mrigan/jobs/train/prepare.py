@@ -21,6 +21,7 @@ from mrigan.settings.fields import Settings
 from mrigan.settings.identity import identity
 from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import Store
+from mrigan.training.checkpoint import REVISION
 from mrigan.training.plan import ENOUGH_STEPS, Plan
 
 log = logging.getLogger(__name__)
@@ -77,9 +78,10 @@ def prepare(
             store.put(run_tree.MANIFEST, encode_manifest(error.manifest))
         raise
     log.info("slices", extra=_slice_facts(settings, pack))
-    facts = {
+    facts: dict[str, Any] = {
         "settings": settings.model_dump(mode="json"),
         "identity": identity(settings),
+        "revision": REVISION,
         "data": {
             "slices": len(pack.images),
             "training": len(pack.training),

@@ -8,6 +8,7 @@ from mrigan.errors import DataError, SettingsError
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences, identity
 from mrigan.storage.store import Store
+from mrigan.training.checkpoint import REVISION
 
 
 class Previous(NamedTuple):
@@ -31,6 +32,12 @@ def find_previous(store: Store, settings: Settings) -> Previous | None:
         raise SettingsError(
             f"{store.uri}/{run_tree.SETTINGS} was not written by this version of mrigan; choose "
             "another MRIGAN_OUTPUT_URI"
+        )
+    if facts.get("revision") != REVISION:
+        raise SettingsError(
+            f"{store.uri} holds a run that another version of mrigan began, whose networks and "
+            "checkpoints differ from this one's: finish it with that version, or choose another "
+            "MRIGAN_OUTPUT_URI"
         )
     if changed := differences(identity(settings), theirs):
         raise SettingsError(

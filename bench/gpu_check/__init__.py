@@ -1,0 +1,1 @@
+"""The sections of ``bench/gpu.py``, each in a file of its own."""
