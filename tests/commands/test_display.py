@@ -62,6 +62,7 @@ def tick(images_seen, *, ends_epoch=False):
         sums=sums,
         ends_epoch=ends_epoch,
         micro_batch=4,
+        taken=torch.ones((), dtype=torch.bool),
     )
 
 

@@ -61,7 +61,7 @@ def test_training_that_diverges_fails_and_keeps_its_last_checkpoint(train, outpu
     assert ended.status == 3
     line = the_line(ended)
     assert re.match(r"training diverged: .* not finite at \d+ images, after 3 .* MRIGAN_G_LR", line)
-    assert ended.out.count(" WARNING gone_back nonfinite=1 ") == 3
+    assert ended.out.count(" WARNING rolled_back nonfinite=1 ") == 3
     assert ended.out.count(" WARNING diverged nonfinite=1 ") == 1
     saved = newest_checkpoint(open_store(output))
     assert 0 < saved.images_seen < 39
