@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from copy import deepcopy
 
 import pytest
@@ -241,3 +243,34 @@ def test_out_of_memory_with_one_image_says_what_to_do():
     limit_of(state.D, 0)
     with pytest.raises(MriganError, match="MRIGAN_IMAGE_HEIGHT"):
         next(ticks_of(state, plan_of()))
+
+
+def test_steps_import_no_compiler():
+    """Dynamo and the symbolic shapes cost each start seconds, and nothing here is compiled."""
+    script = """
+import sys, torch
+from mrigan.jobs.model import family_of, fresh_state, with_defaults
+from mrigan.runtime.device import choose_hardware
+from mrigan.settings.fields import Settings
+from mrigan.training.loop import train
+from mrigan.training.plan import Plan
+for model in ("dcgan", "r3-tiny"):
+    settings = with_defaults(Settings(model=model, image_height=32, image_width=32))
+    plan = Plan(slices=4, epochs=1, batch_size=4, accumulation_steps=1)
+    hardware = choose_hardware("cpu", "fp32")
+    for _ in train(
+        fresh_state(settings, hardware),
+        lambda indices: torch.zeros(len(indices), 1, 32, 32),
+        plan,
+        latent_dim=settings.latent_dim,
+        seed=0,
+        autocast=hardware.autocast(),
+        family=family_of(settings, plan),
+    ):
+        pass
+print([name for name in ("torch._dynamo", "sympy", "torch._inductor") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=240
+    )
+    assert done.stdout.strip() == "[]"

@@ -43,15 +43,15 @@ def profiled(bench: Bench, model: str, heaviest: list[Row]) -> Row:
         raise RuntimeError("the profiler saw nothing on the device")
     kernels = [name for name in launches if not name.startswith(_COPIES)]
     order = sorted(kernels, key=milliseconds.__getitem__, reverse=True)
-    for name in order[:_HEAVIEST]:
-        heaviest.append(
-            {
-                "model": model,
-                "ms": round(milliseconds[name], 3),
-                "launches": launches[name],
-                "kernel": name[:_NAME_CHARACTERS],
-            }
-        )
+    heaviest += [
+        {
+            "model": model,
+            "ms": round(milliseconds[name], 3),
+            "launches": launches[name],
+            "kernel": name[:_NAME_CHARACTERS],
+        }
+        for name in order[:_HEAVIEST]
+    ]
     return {
         "kernels": sum(launches[name] for name in kernels),
         "copies and fills": sum(launches.values()) - sum(launches[name] for name in kernels),

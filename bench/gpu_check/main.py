@@ -20,7 +20,7 @@ from gpu_check.bench import TINY_PRESET, Bench, DeadDeviceError, presets, reason
 from gpu_check.report import Report
 from mrigan.models import r3
 
-# In order, with what each may take of the whole; the rest is for the last.
+# With what each may take of the whole.
 SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
     "correctness": (correctness.run, 0.1),
     "speed": (speed.run, 0.42),
@@ -28,6 +28,7 @@ SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
     "start": (start.run, 0.17),
     "kernels": (kernels.run, 0.1),
     "quality": (quality.run, 1.0),
+    "compiled": (speed.run_compiled, 1.0),
 }
 RATES = "rates"
 _GRACE_SECONDS = 120.0

@@ -1,5 +1,6 @@
 """What was found, kept on disk after every row: as JSON, and as a table for people."""
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -85,25 +86,16 @@ def shown(value: object) -> str:
 
 
 def _aligned(rows: list[Row]) -> list[str]:
-    """A block for each run of rows with the same columns."""
+    """A block for each run of rows of one kind: those whose first two columns have one name."""
     lines: list[str] = []
-    block: list[list[str]] = []
-    header: list[str] = []
-    for row in [*rows, {}]:
-        names = list(row)
-        if names != header:
-            lines += _block(header, block)
-            header, block = names, []
-        block.append([shown(value) for value in row.values()])
+    for _, block in itertools.groupby(rows, lambda row: list(row)[:2]):
+        found = list(block)
+        header = list(dict.fromkeys(name for row in found for name in row))
+        cells = [[shown(row[name]) if name in row else "" for name in header] for row in found]
+        table = [header, *cells]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines += [
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            for line in table
+        ]
     return lines
-
-
-def _block(header: list[str], rows: list[list[str]]) -> list[str]:
-    if not rows or not header:
-        return []
-    table = [header, *rows]
-    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in table
-    ]

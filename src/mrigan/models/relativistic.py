@@ -83,8 +83,9 @@ def squared_slopes(
     else:
         seen = augment(images.requires_grad_(), warp)
         logits, seen_slope = D.with_slope(seen)
-        # Augmentation is linear in the pixels, so this is linear in D's slope.
-        (slope,) = torch.autograd.grad(seen, images, seen_slope, create_graph=True)
+        # Augmentation is linear in the pixels, so this is linear in D's slope. As a product: given
+        # the slope as grad_outputs, torch imports its symbolic shapes, which takes seconds.
+        (slope,) = torch.autograd.grad((seen * seen_slope).sum(), images, create_graph=True)
     return logits, slope.square().sum((1, 2, 3))
 
 
