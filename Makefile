@@ -8,10 +8,10 @@ empty :=
 space := $(empty) $(empty)
 # make escapes a space within a value; hide it while the settings are taken one by one
 GIVEN := $(filter-out PYTHON=%,$(subst \$(space),%20,$(MAKEOVERRIDES)))
-DEMO := IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=24 BATCH_SIZE=16 ACCUMULATION_STEPS=1
+DEMO := MODEL=r3-tiny IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=24 BATCH_SIZE=8 ACCUMULATION_STEPS=1
 SETTINGS = $(subst %20,\$(space),$(foreach setting,$(or $(GIVEN),$(DEMO)),MRIGAN_$(setting)))
 
-.PHONY: setup sdk train test check fix image up lock
+.PHONY: setup sdk train test check fix gpu image up lock
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -44,6 +44,10 @@ test: check
 
 fix: $(READY)
 	$(BIN)/python docs/readme.py && $(BIN)/ruff check --fix && $(BIN)/ruff format
+
+# Four minutes on one GPU (bench/gpu.py); leaves its results in bench/results.
+gpu: $(READY)
+	$(BIN)/python bench/gpu.py
 
 image:
 	docker compose build train

@@ -179,7 +179,7 @@ def _graphs(bench: Bench, model: str, precision: str) -> Row:
     ]
     row: Row = {
         "steps": len(captured),
-        "skipped": skipped,
+        "not taken": skipped,
         "weights differ by": float((weights - eager_weights).abs().max()),
         "sums differ by": float(torch.stack(steps).max()),
         "largest": float(eager_weights.abs().max()),

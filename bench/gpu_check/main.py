@@ -109,7 +109,7 @@ def _device(asked: str) -> str:
 def _about(device: torch.device, args: argparse.Namespace) -> dict[str, Any]:
     about: dict[str, Any] = {
         "card": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M"),
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S"),
         "commit": _said_by("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
         "torch": torch.__version__,
         "CUDA": torch.version.cuda,

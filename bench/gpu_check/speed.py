@@ -127,7 +127,7 @@ def _plain(bench: Bench, images: npt.NDArray[np.uint8], batch_size: int, rounds:
     with switches_kept(bench.device):
         _as_torch_comes()
         torch.manual_seed(0)
-        workers = 4 if bench.is_cuda else 0
+        workers = 2 if bench.is_cuda else 0  # containers have 64 MiB for what these hand over
         trainer = plain_r3.PlainTrainer(
             images, r3.PRESETS["r3-m"], batch_size, rounds, bench.device, workers
         )
