@@ -20,6 +20,7 @@ from mrigan.models import r3
 _REASON_CHARACTERS = 300
 _DRAWN = (768, 256)  # phantoms trained on, phantoms held out
 _DRAWN_TINY = (32, 24)
+ROOT = Path(__file__).parents[2]
 TINY_PRESET = {"widths": (8, 8, 8, 8, 8, 8)}
 
 

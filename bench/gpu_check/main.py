@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from gpu_check import child, correctness, kernels, limits, quality, speed, start
-from gpu_check.bench import TINY_PRESET, Bench, DeadDeviceError, presets, reason_of
+from gpu_check import child, correctness, job, kernels, limits, quality, speed, start
+from gpu_check.bench import ROOT, TINY_PRESET, Bench, DeadDeviceError, presets, reason_of
 from gpu_check.report import Report
 from mrigan.models import r3
 
@@ -28,11 +28,11 @@ SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
     "start": (start.run, 0.17),
     "kernels": (kernels.run, 0.1),
     "quality": (quality.run, 1.0),
+    "job": (job.run, 0.3),
     "compiled": (speed.run_compiled, 1.0),
 }
 RATES = "rates"
 _GRACE_SECONDS = 120.0
-ROOT = Path(__file__).parents[2]
 
 
 def run(args: argparse.Namespace, arguments: list[str]) -> int:
@@ -54,17 +54,24 @@ def run(args: argparse.Namespace, arguments: list[str]) -> int:
         arguments=arguments,
     )
     tiny = dict.fromkeys(r3.PRESETS, TINY_PRESET) if args.tiny else {}
-    with presets(tiny):
-        if args.alone:
-            bench.section_ends = bench.ends
-            child.measure(bench, args.alone)
-            return 0
-        names = [RATES] if args.rates else args.sections
-        for position, name in enumerate(names):
-            if not _section(bench, name, args.seconds):
-                return _in_another_process(bench, names[position + 1 :], args)
+    try:
+        with presets(tiny):
+            return _run(bench, args)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+def _run(bench: Bench, args: argparse.Namespace) -> int:
+    if args.alone:
+        bench.section_ends = bench.ends
+        child.measure(bench, args.alone)
+        return 0
+    names = [RATES] if args.rates else args.sections
+    for position, name in enumerate(names):
+        if not _section(bench, name, args.seconds):
+            return _in_another_process(bench, names[position + 1 :], args)
     print("\n" + bench.report.table())
-    print(f"written: {stem}.json, .txt and the grids beside them")
+    print(f"written: {bench.report.stem}.json, .txt and the grids beside them")
     return int(bench.report.has_failed)
 
 

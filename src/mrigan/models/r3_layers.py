@@ -155,7 +155,8 @@ class FromPixels(nn.Module):
         (height, width), patch = self.size, self.patch
         kernel = torch.einsum("oc,chw->ohw", self.weight, self.haar)[:, None].to(images.dtype)
         padded = _padded(images, -height % patch, -width % patch)
-        out = F.conv2d(padded, kernel, stride=patch)
+        # One channel looks like either memory format; what follows wants this one.
+        out = F.conv2d(padded, kernel, stride=patch).contiguous(memory_format=torch.channels_last)
 
         def transpose(slope: Tensor) -> Tensor:
             return _cropped(F.conv_transpose2d(slope, kernel, stride=patch), height, width)
