@@ -37,7 +37,7 @@ from mrigan.data.slices import to_grey
 from mrigan.evaluation.coverage import coverage, expected_coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
 from mrigan.jobs.facts import machine
-from mrigan.jobs.model import family_of, fresh_state, is_r3, known, with_defaults
+from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
 from mrigan.runtime.device import choose_hardware, keep_freed_memory
 from mrigan.settings.fields import Settings
 from mrigan.training.accumulation import Sums
@@ -119,7 +119,7 @@ def measured_run(model: str, seed: int, epochs: int, samples: Path) -> Iterator[
             **row,
             "images_seen": state.images_seen,
             **compare(held_out, fakes(state, latent_dim)),
-            "augment_p": round(state.augment.p, 4) if is_r3(settings) else 0.0,
+            "augment_p": round(float(state.augment.p), 4),
             "train_seconds": round(seconds, 1),
             "epoch_means": {name: mean for name, mean in means.items() if name != "images"},
         }

@@ -96,6 +96,17 @@ def test_rates_are_compared_by_themselves(tmp_path):
     assert [row["what"] for row in rows] == ["slices", *names]
 
 
+@pytest.mark.slow
+def test_the_job_itself_is_timed(tmp_path):
+    done, found = run_gpu(tmp_path, "--sections", "job")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = found["sections"]["job"]["rows"]
+    assert [(row["what"], row["epochs"]) for row in rows] == [
+        ("train dcgan", 6),
+        ("train r3-tiny", 6),
+    ]
+
+
 def test_a_row_that_fails_says_why_and_the_rest_goes_on(bench):
     bench.row("one", lambda: 1 / 0)
     bench.row("two", lambda: {"images/s": 2.0})

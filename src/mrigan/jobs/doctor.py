@@ -38,6 +38,7 @@ from mrigan.runtime.device import (
 from mrigan.settings.fields import Settings
 from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import ObjectInfo
+from mrigan.training.graphs import WARM_UP_RUNS
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 
@@ -192,17 +193,25 @@ class _Checkup:
         )
 
     def _training(self) -> str:
-        """Take two steps of a window of one micro-batch, time the second."""
+        """Take steps as the job would, of one group of images on a CPU, and time the last."""
         settings = self._settings
         if self._hardware is None:
             raise MriganError("not tried: no device")
         device = self._hardware.device
         keep_freed_memory(device)
-        shape = (settings.batch_size, 1, settings.image_height, settings.image_width)
+        is_gpu = device.type == "cuda"
+        rounds = known(settings.accumulation_steps) if is_gpu else 1
+        count = settings.batch_size * rounds
+        shape = (count, 1, settings.image_height, settings.image_width)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         state = fresh_state(settings, self._hardware)
+        # On a GPU the first steps choose algorithms and capture graphs.
+        warm_up = WARM_UP_RUNS + 2 if is_gpu else 1
         plan = Plan(
-            slices=len(images), epochs=2, batch_size=settings.batch_size, accumulation_steps=1
+            slices=count,
+            epochs=warm_up + 1,
+            batch_size=settings.batch_size,
+            accumulation_steps=rounds,
         )
         ticks = train(
             state,
@@ -212,8 +221,10 @@ class _Checkup:
             seed=settings.seed,
             autocast=self._hardware.autocast(),
             family=family_of(settings, plan),
+            graphs=settings.cuda_graphs,
         )
-        next(ticks)
+        for _ in range(warm_up):
+            next(ticks)
         began = time.perf_counter()
         next(ticks)
         speed = len(images) / (time.perf_counter() - began)

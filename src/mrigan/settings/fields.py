@@ -112,8 +112,9 @@ class Settings(DeclaredSettings):
     )
     sync_batchnorm: bool = Field(
         False,
-        description="whether `dcgan`'s BatchNorm sees a group of `batch_size` images from every rank "
-        "at once (`true`) or each group by itself (`false`: the same numbers on any number of GPUs)",
+        description="whether `dcgan`'s BatchNorm sees a group of `batch_size` images of every rank "
+        "at once (`true`) or each group by itself (`false`: the same numbers on any number of "
+        "GPUs)",
     )
     g_lr: Rate | None = Field(
         None,
