@@ -25,7 +25,7 @@ def run(bench: Bench) -> None:
     for models_left, model in ((2, "dcgan"), (1, "r3-m")):
         limit = max(bench.seconds_left() / models_left, 1.0)
         if bench.is_tiny:
-            limit, model = 30.0, model.replace("r3-m", "r3-tiny")
+            limit, model = 150.0, model.replace("r3-m", "r3-tiny")
         bench.row(f"train {model}", partial(trained, bench, model, limit), needs_seconds=5.0)
 
 

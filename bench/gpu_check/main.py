@@ -22,11 +22,11 @@ from mrigan.models import r3
 
 # With what each may take of the whole.
 SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {
-    "correctness": (correctness.run, 0.1),
-    "speed": (speed.run, 0.42),
+    "correctness": (correctness.run, 0.15),
+    "speed": (speed.run, 0.4),
     "limits": (limits.run, 0.06),
-    "start": (start.run, 0.17),
-    "kernels": (kernels.run, 0.1),
+    "start": (start.run, 0.15),
+    "kernels": (kernels.run, 0.08),
     "quality": (quality.run, 1.0),
     "job": (job.run, 0.3),
     "compiled": (speed.run_compiled, 1.0),
