@@ -47,18 +47,16 @@ def test_the_average_is_never_left_behind_and_its_memory_ends_at_100_000_images(
     assert schedule.at(9_000_000).ema_half_life_images == 100_000
 
 
-def test_gamma_has_the_published_values_at_their_sizes():
-    assert gamma_ramp("small", 256, 256) == (5, 40)
-    assert gamma_ramp("paper", 256, 256) == (150, 15)
-    assert gamma_ramp("paper", 64, 64) == pytest.approx((2, 0.2))
-    assert gamma_ramp("paper", 128, 128) == pytest.approx((150 / 75**0.5, 15 / 75**0.5))
+def test_gamma_goes_with_the_number_of_pixels():
+    assert gamma_ramp("small", 200, 160) == (2.5, 20.0)
+    assert gamma_ramp("paper", 32, 40) == pytest.approx((75 * 0.04, 7.5 * 0.04))
 
 
 def test_gamma_goes_smoothly_from_few_slices_to_many():
-    assert gamma_for(10, 256, 256) == gamma_for(1_000, 256, 256) == GAMMAS["small"]
-    assert gamma_for(10**6, 256, 256) == pytest.approx(GAMMAS["paper"])
-    middle = gamma_for(round(70**0.5 * 1_000), 256, 256)
-    assert middle == pytest.approx(((5 * 150) ** 0.5, (40 * 15) ** 0.5), rel=1e-3)
+    assert gamma_for(10, 200, 160) == gamma_for(1_000, 200, 160) == GAMMAS["small"]
+    assert gamma_for(10**6, 200, 160) == pytest.approx(GAMMAS["paper"])
+    middle = gamma_for(round(70**0.5 * 1_000), 200, 160)
+    assert middle == pytest.approx(((2.5 * 75) ** 0.5, (20 * 7.5) ** 0.5), rel=1e-3)
     for below, above in zip(gamma_for(9_999, 200, 160), gamma_for(10_000, 200, 160), strict=True):
         assert below == pytest.approx(above, rel=1e-3)
 

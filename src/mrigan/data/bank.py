@@ -61,7 +61,10 @@ class DeviceBank:
 
     def take(self, indices: Tensor) -> Tensor:
         """Gather on the device."""
-        return to_unit(self._images[indices.to(self._images.device, non_blocking=True)])
+        device = self._images.device
+        if device.type == "cuda":
+            indices = indices.pin_memory()
+        return to_unit(self._images[indices.to(device, non_blocking=True)])
 
 
 class HostBank:

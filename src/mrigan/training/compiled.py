@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch._functorch.config
 from torch import nn
 
 from mrigan.runtime.time_limit import time_limit
@@ -47,15 +48,18 @@ class CompiledPass:
     ) -> None:
         self._name = f"{type(network).__name__}.{name}"
         self._eager: Pass = getattr(network, name)
-        self._compiled: Pass | None = torch.compile(
+        # Or the backward pass is compiled later, where no limit and no fallback can reach it.
+        torch._functorch.config.force_non_lazy_backward_lowering = True
+        self._compiled: Pass = torch.compile(
             self._eager, fullgraph=True, dynamic=False, backend=backend
         )
+        self._is_off = False  # what was compiled is kept: a captured graph may use it
         self._limit_seconds = limit_seconds
         self._seen: set[object] = set()
 
     def __call__(self, *tensors: torch.Tensor | None) -> Any:  # noqa: ANN401 - as the method's
         """Take the pass."""
-        if self._compiled is None:
+        if self._is_off:
             return self._eager(*tensors)
         is_grad, is_cast = torch.is_grad_enabled(), torch.is_autocast_enabled("cuda")
         shapes = tuple(None if each is None else each.shape for each in tensors)
@@ -68,7 +72,7 @@ class CompiledPass:
         except Exception as error:
             if isinstance(error, RuntimeError) and is_out_of_memory(error):
                 raise
-            self._compiled = None
+            self._is_off = True
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             log.warning("compile_off", extra={"pass": self._name, "reason": reason})
             return self._eager(*tensors)

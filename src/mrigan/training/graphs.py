@@ -73,6 +73,8 @@ class Graphs:
         """Free all that was captured: shapes have changed."""
         self._captured.clear()
         self._runs.clear()
+        if isinstance(self._capture, CudaCapture):
+            self._capture.renew()
 
     def _begin(
         self,
@@ -89,7 +91,8 @@ class Graphs:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            reason = str(error).strip().splitlines()[0]
+            cause = error.__context__ or error  # what ended the capture, not its last word
+            reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
             log.warning("cuda_graphs_off", extra={"reason": reason, "effect": "steps run eagerly"})
             self._capture = None
             self.forget()
@@ -104,6 +107,10 @@ class CudaCapture:
 
     def __init__(self, stream: torch.cuda.Stream) -> None:
         self._stream = stream
+        self.renew()
+
+    def renew(self) -> None:
+        """Take a new pool: one whose graphs are all gone can't be captured into again."""
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, work: Callable[[], T]) -> tuple[T, Replay]:
@@ -139,9 +146,11 @@ class Lane:
             return
         outside = torch.cuda.current_stream()
         self._stream.wait_stream(outside)
-        with torch.cuda.stream(self._stream):
-            yield
-        outside.wait_stream(self._stream)
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            outside.wait_stream(self._stream)
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:  # noqa: ANN401 - nested tuples

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from mrigan.errors import SettingsError
 
-_REFERENCE_PX = 256 * 256
-_SIZE_EXPONENT = math.log(150 / 2) / math.log(256**2 / 64**2)
+_REFERENCE_PX = 200 * 160
 
 
 class Ramp(NamedTuple):
@@ -80,20 +79,20 @@ class Schedule:
         )
 
 
-# For 256×256. Larger is steadier and less varied; few slices want it low and rising (arXiv
+# For 200×160. Larger is steadier and less varied; few slices want it low and rising (arXiv
 # 2510.26828), many falling, as published for the 70,000 images of FFHQ.
 GAMMAS = {
-    "small": Ramp(5.0, 40.0),
-    "constant": Ramp(15.0, 15.0),
-    "paper": Ramp(150.0, 15.0),
+    "small": Ramp(2.5, 20.0),
+    "constant": Ramp(10.0, 10.0),
+    "paper": Ramp(75.0, 7.5),
 }
 _FEW_SLICES, _MANY_SLICES = 1_000, 70_000
 
 
 def gamma_ramp(name: str, height: int, width: int) -> Ramp:
-    """The penalty weight of preset ``name`` for images of this size.
+    """The penalty weight of preset ``name``: γ goes with the number of pixels.
 
-    R3GAN's published weights go from 2 at 64×64 to 150 at 256×256, as pixels to the power 1.56.
+    R3GAN's presets grow faster, 75-fold for 16-fold pixels; that was tried (docs/decisions.md).
 
     Raises:
         SettingsError: For a name that is not in ``GAMMAS``.
@@ -101,7 +100,7 @@ def gamma_ramp(name: str, height: int, width: int) -> Ramp:
     if name not in GAMMAS:
         known = ", ".join(GAMMAS)
         raise SettingsError(f"gamma preset {name!r} does not exist; choose one of {known}")
-    return GAMMAS[name].scaled(_size_factor(height, width))
+    return GAMMAS[name].scaled(height * width / _REFERENCE_PX)
 
 
 def gamma_for(slices: int, height: int, width: int) -> Ramp:
@@ -110,11 +109,7 @@ def gamma_for(slices: int, height: int, width: int) -> Ramp:
     share = min(max(share, 0.0), 1.0)
     few, many = GAMMAS["small"], GAMMAS["paper"]
     between = Ramp(*(a ** (1 - share) * b**share for a, b in zip(few, many, strict=True)))
-    return between.scaled(_size_factor(height, width))
-
-
-def _size_factor(height: int, width: int) -> float:
-    return float((height * width / _REFERENCE_PX) ** _SIZE_EXPONENT)
+    return between.scaled(height * width / _REFERENCE_PX)
 
 
 def r3_schedule(*, total_images: int, gamma: Ramp) -> Schedule:

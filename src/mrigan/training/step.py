@@ -111,7 +111,8 @@ class Step:
             taken = is_finite if taken is None else taken & is_finite
             statistics.finish(term, taken)
             optim.step(skip=(~taken).float())
-            sums |= zip(half.sums, totals.unbind(), strict=True)
+            # A copy: the next replay of a graph writes over its result.
+            sums |= zip(half.sums, totals.clone().unbind(), strict=True)
         assert taken is not None
         family.end_step(state, values, sums, len(shown.d), taken.float())
         return sums, taken
