@@ -155,3 +155,38 @@ def test_a_command_with_nothing_to_finish_ends_at_once(mrigan, monkeypatch, numb
     assert waited == []
     assert ended.status == status
     assert ended.err.startswith("mrigan: interrupted at once")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_compiled_networks_train_and_are_kept_for_the_next_start(tmp_path):
+    def run(output):
+        given = {
+            "INPUT_URI": "phantom://8",
+            "OUTPUT_URI": str(tmp_path / output),
+            "CACHE_DIR": str(tmp_path / "cache"),
+            "IMAGE_HEIGHT": "32",
+            "IMAGE_WIDTH": "32",
+            "MODEL": "r3-tiny",
+            "BATCH_SIZE": "4",
+            "ACCUMULATION_STEPS": "1",
+            "EPOCHS": "1",
+            "HOLDOUT": "0",
+            "COMPILE": "true",
+        }
+        done = subprocess.run(
+            [sys.executable, "-m", "mrigan", "train"],
+            env=os.environ | {f"MRIGAN_{name}": value for name, value in given.items()},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=500,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "compile_off" not in done.stdout
+        assert "preparing_first_step" in done.stdout
+
+    run("first")
+    kept = [path for path in (tmp_path / "cache" / "inductor").rglob("*") if path.is_file()]
+    assert kept
+    run("second")

@@ -6,11 +6,11 @@ from mrigan import logs
 from mrigan.errors import SettingsError
 from mrigan.runtime.sagemaker import hyperparameters_path, platform_defaults
 from mrigan.runtime.signals import StopRequest
-from mrigan.settings import allocator
+from mrigan.settings import allocator, compiler
 from mrigan.settings.fields import ENV_PREFIX, Settings
 from mrigan.settings.launch import LaunchSettings
 from mrigan.settings.ranks import rank_place
-from mrigan.settings.sources import load_launch, load_settings
+from mrigan.settings.sources import default_cache_dir, load_launch, load_settings
 
 INTERRUPTED = 143  # as a shell reports a process ended by SIGTERM
 
@@ -49,6 +49,8 @@ def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
     """The job, in as many processes as it takes."""
     settings = _settings(options, unknown)
     allocator.apply_default()
+    if settings.compile:
+        compiler.keep_cache(settings.cache_dir or default_cache_dir())
     from mrigan.jobs.train.start import start
 
     return start(settings, options.arguments, stop)
