@@ -20,7 +20,8 @@ from mrigan.models.augment import Policy, Randoms, draw_randoms, warp_of
 from mrigan.models.batchnorm import norms_of
 from mrigan.training.accumulation import MicroBatch
 from mrigan.training.family import Family, Half
-from mrigan.training.step import TakeSlices, draw_keep, draw_latents
+from mrigan.training.inputs import draw_keep, draw_latents
+from mrigan.training.step import TakeSlices
 
 _SIZE, _SIZE_TINY = (64, 52), (32, 32)
 _BATCH, _ROUNDS = 4, 2  # images BatchNorm sees together, groups a step

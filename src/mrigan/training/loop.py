@@ -17,9 +17,10 @@ from mrigan.training.accumulation import Sums
 from mrigan.training.family import DCGAN, Family
 from mrigan.training.graphs import Lane
 from mrigan.training.guard import Guard, Verdict
+from mrigan.training.inputs import draw_latents
 from mrigan.training.plan import Plan
 from mrigan.training.state import TrainingState
-from mrigan.training.step import Shown, Step, TakeSlices, draw_latents
+from mrigan.training.step import Shown, Step, TakeSlices
 
 COUNTED = "images"  # in the sums of an epoch: the images they are over
 

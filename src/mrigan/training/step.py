@@ -11,16 +11,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mrigan.data.sampler import stream_seed
 from mrigan.errors import MriganError
-from mrigan.models.augment import Randoms, draw_randoms, warp_of
+from mrigan.models.augment import warp_of
 from mrigan.models.batchnorm import is_synchronised
-from mrigan.models.dcgan import DROPOUT
 from mrigan.runtime.ranks import Ranks
 from mrigan.training.accumulation import MicroBatch, Sums
 from mrigan.training.family import Family, Half
 from mrigan.training.graphs import Lane
 from mrigan.training.guard import is_finite_step
+from mrigan.training.inputs import Inputs, draw, sent
 from mrigan.training.memory import is_out_of_memory, with_halving
 from mrigan.training.running_statistics import RunningStatistics
 from mrigan.training.schedule import Values
@@ -33,8 +32,6 @@ _NO_HALVING = (
     "out of memory, and with MRIGAN_SYNC_BATCHNORM the ranks can't repeat a step: lower "
     "MRIGAN_BATCH_SIZE and raise MRIGAN_ACCUMULATION_STEPS by as much"
 )
-# Dropout compares random bytes with this.
-_DROPPED_OF_256 = round(DROPOUT * 256)
 
 
 class Shown(NamedTuple):
@@ -42,23 +39,6 @@ class Shown(NamedTuple):
 
     d: Tensor  # indices (n,) of those that D is shown; they are what ``images_seen`` counts
     g: Tensor  # (n,) those that G is compared with, where its loss does so
-
-
-class Inputs(NamedTuple):
-    """All that one half of a step is a function of, beside the weights; on the device.
-
-    A row for each image of this rank, in its order.
-    """
-
-    z: Tensor  # (n, latent_dim)
-    real: Tensor | None  # (n, 1, H, W) in [-1, 1]
-    real_keep: Tensor | None  # (n, dropout channels) of 0 and 1
-    fake_keep: Tensor | None
-    real_randoms: Randoms | None  # augmentation
-    fake_randoms: Randoms | None
-    p: Tensor  # of each augmentation
-    gamma: Tensor  # of the gradient penalty
-    group_weights: Tensor  # of each group in BatchNorm's running statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,12 +103,26 @@ class Step:
         """Give ``learning`` the gradients of the step, on every rank the same."""
         state, images, ranks = self.state, len(indices), self.ranks
         together = is_synchronised(state.G) and ranks.world.size > 1
-        drawn = self._drawn(phase, images)
+        drawn = draw(
+            self.family,
+            phase,
+            images,
+            latent_dim=self.latent_dim,
+            seed=self.seed,
+            images_seen=state.images_seen,
+        )
+        some = next(state.G.parameters())
 
         def attempt(micro_batch: int) -> tuple[Tensor, RunningStatistics, Tensor]:
             share = self._share(images, micro_batch, together=together)
             statistics = RunningStatistics(state.G, share)
-            inputs = self._inputs(half, indices, drawn, share, statistics, values)
+            inputs = Inputs(
+                drawn=drawn.sent(share.rows, some),
+                real=self.take_slices(indices[share.rows]) if half.takes_reals else None,
+                p=self.family.augment_p(state, values),
+                gamma=some.new_full((), values.gamma if values else 0.0),
+                group_weights=sent(some.new_tensor(statistics.weights, device="cpu"), some.device),
+            )
 
             def work(given: Inputs) -> tuple[Tensor, Tensor]:
                 batches = self._batches(given, share, statistics)
@@ -172,108 +166,24 @@ class Step:
             micro_batch = min(micro_batch, self.group_images)
         return by_groups(images, micro_batch, self.group_images, self.ranks, together=together)
 
-    def _drawn(self, phase: str, images: int) -> Inputs:
-        """The random numbers of the whole step, a row an image; on the CPU for every device."""
-        seed, images_seen = self.seed, self.state.images_seen
-        keeps: dict[str, Tensor | None] = {"real": None, "fake": None}
-        randoms: dict[str, Randoms | None] = {"real": None, "fake": None}
-        for which in ("real", "fake"):
-            if self.family.dropout_channels and (which == "fake" or phase == "d"):
-                keeps[which] = draw_keep(
-                    images,
-                    self.family.dropout_channels,
-                    stream_seed(seed, phase, f"{which}-keep", images_seen),
-                )
-            if self.family.augments:
-                warp_seed = stream_seed(seed, phase, f"{which}-warp", images_seen)
-                randoms[which] = draw_randoms(images, warp_seed)
-        nothing = torch.empty(0)
-        return Inputs(
-            z=draw_latents(images, self.latent_dim, stream_seed(seed, phase, images_seen)),
-            real=None,
-            real_keep=keeps["real"],
-            fake_keep=keeps["fake"],
-            real_randoms=randoms["real"],
-            fake_randoms=randoms["fake"],
-            p=nothing,
-            gamma=nothing,
-            group_weights=nothing,
-        )
-
-    def _inputs(
-        self,
-        half: Half,
-        indices: Tensor,
-        drawn: Inputs,
-        share: Share,
-        statistics: RunningStatistics,
-        values: Values | None,
-    ) -> Inputs:
-        """This rank's rows, on the device."""
-        state, rows = self.state, share.rows
-        is_whole = len(rows) == len(indices)
-        device = next(state.G.parameters()).device
-
-        def own(whole: Tensor | None) -> Tensor | None:
-            return None if whole is None else sent(whole if is_whole else whole[rows], device)
-
-        def own_randoms(whole: Randoms | None) -> Randoms | None:
-            return None if whole is None else Randoms(*(_known(own(each)) for each in whole))
-
-        dtype = next(state.G.parameters()).dtype
-        return Inputs(
-            z=_known(own(drawn.z)).to(dtype),
-            real=self.take_slices(indices[rows]) if half.takes_reals else None,
-            real_keep=own(drawn.real_keep),
-            fake_keep=own(drawn.fake_keep),
-            real_randoms=own_randoms(drawn.real_randoms),
-            fake_randoms=own_randoms(drawn.fake_randoms),
-            p=self.family.augment_p(state, values),
-            gamma=torch.full((), values.gamma if values else 0.0, device=device),
-            group_weights=sent(torch.tensor(statistics.weights, dtype=dtype), device),
-        )
-
     def _batches(
         self, inputs: Inputs, share: Share, statistics: RunningStatistics
     ) -> Iterator[MicroBatch]:
         statistics.clear()
+        drawn, real = inputs.drawn, inputs.real
         policy, size = self.family.policy, self.family.size
         real_warp, fake_warp = (
             warp_of(policy, size, randoms, inputs.p) if policy and randoms else None
-            for randoms in (inputs.real_randoms, inputs.fake_randoms)
+            for randoms in (drawn.real_randoms, drawn.fake_randoms)
         )
         for start, stop in share.cuts:
             rows = slice(start, stop)
             yield MicroBatch(
-                z=inputs.z[rows],
-                real=None if inputs.real is None else inputs.real[rows],
-                real_keep=None if inputs.real_keep is None else inputs.real_keep[rows],
-                fake_keep=None if inputs.fake_keep is None else inputs.fake_keep[rows],
+                z=drawn.z[rows],
+                real=None if real is None else real[rows],
+                real_keep=None if drawn.real_keep is None else drawn.real_keep[rows],
+                fake_keep=None if drawn.fake_keep is None else drawn.fake_keep[rows],
                 real_warp=real_warp.part(start, stop) if real_warp else None,
                 fake_warp=fake_warp.part(start, stop) if fake_warp else None,
             )
             statistics.add()
-
-
-def draw_latents(count: int, latent_dim: int, seed: int) -> Tensor:
-    """Standard normal (count, latent_dim), drawn on the CPU so that every device sees the same."""
-    return torch.randn(count, latent_dim, generator=torch.Generator().manual_seed(seed))
-
-
-def draw_keep(count: int, channels: int, seed: int) -> Tensor:
-    """Which channels dropout leaves, (count, channels) uint8 of 0 and 1; drawn on the CPU."""
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(256, (count, channels), dtype=torch.uint8, generator=generator)
-    return (drawn >= _DROPPED_OF_256).to(torch.uint8)
-
-
-def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Copy to ``device`` beside its work."""
-    if device.type != "cuda":
-        return values.to(device)
-    return values.pin_memory().to(device, non_blocking=True)
-
-
-def _known(value: Tensor | None) -> Tensor:
-    assert value is not None
-    return value

@@ -21,7 +21,7 @@ from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
 from mrigan.evaluation.variety import duplicate_share, spread_ratio
 from mrigan.jobs.model import known
 from mrigan.jobs.train.prepare import Prepared
-from mrigan.training.step import draw_latents
+from mrigan.training.inputs import draw_latents
 
 log = logging.getLogger(__name__)
 
