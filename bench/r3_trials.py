@@ -111,6 +111,11 @@ def sets_of_trials() -> dict[str, dict[str, Trial]]:
             "64 a step": replace(base, step_images=64),
         },
         "rate-s": {f"s x{m}": at_rate(small, wide_s * m, 8_192) for m in (0.25, 0.5, 1, 2)},
+        # With the larger γ: with the small one a wide D wins within 3,000 images.
+        "rate-s-paper": {
+            f"s x{m}, 150 to 15": replace(at_rate(small, wide_s * m, 8_192), gamma=(150.0, 15.0))
+            for m in (0.25, 0.5, 1, 2)
+        },
         "rate-m": {f"m x{m}": at_rate(middle, wide_m * m, 4_096) for m in (0.25, 0.5, 1, 2)},
     }
 

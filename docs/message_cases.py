@@ -82,7 +82,8 @@ SETTINGS = [
     variable("more than all of it", MAX_REFUSED="101%"),
     variable("an unknown choice", FIT="squash"),
     variable("an unknown model", MODEL="stylegan"),
-    variable("an unknown course of γ", GAMMA="large"),
+    variable("an unknown schedule of γ", GAMMA="large"),
+    variable("a pass that would cut a group of images", MICRO_BATCH="48"),
     Case("a sweep for a model without γ", ["gamma-sweep", "--model", "dcgan"]),
     Case("a sweep of one γ", ["gamma-sweep", "--model", "r3-tiny", "--gamma", "paper"]),
     variable("a pattern that does not close", VOLUME_PATTERN="(scan"),
@@ -117,6 +118,11 @@ RUNS = [
         "another program's settings.json at the output",
         [*TRAIN, "--output-uri", "taken"],
         files={"taken/settings.json": '{"editor": "dark"}'},
+    ),
+    Case(
+        "a run that another version of mrigan began",
+        [*TRAIN, "--output-uri", "older"],
+        files={"older/settings.json": '{"identity": {}}'},
     ),
     Case(
         "a settings.json that is no JSON",

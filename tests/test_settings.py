@@ -186,3 +186,20 @@ def test_a_bad_value_of_a_file_names_the_file(tmp_path):
     dotenv = tmp_path / ".env"
     dotenv.write_text("MRIGAN_SEED=one\n")
     assert problems(dotenv=dotenv) == (f"MRIGAN_SEED: takes a whole number (in {dotenv})",)
+
+
+@pytest.mark.parametrize(
+    ("given", "is_right"),
+    [
+        ({"model": "dcgan", "batch_size": 4, "micro_batch": 8}, True),
+        ({"model": "dcgan", "batch_size": 4, "micro_batch": 6}, False),
+        ({"model": "dcgan", "batch_size": 4, "micro_batch": 2}, False),
+        ({"model": "r3-tiny", "batch_size": 4, "micro_batch": 6}, True),
+    ],
+)
+def test_a_pass_of_dcgan_holds_whole_groups(given, is_right):
+    if is_right:
+        assert Settings(**given).micro_batch == given["micro_batch"]
+    else:
+        with pytest.raises(ValueError, match="would cut a group of batch_size 4 images"):
+            Settings(**given)

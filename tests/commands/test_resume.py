@@ -129,3 +129,20 @@ def test_a_run_killed_before_its_last_word_only_says_it(finished_in_folder, tmp_
     assert "epoch epoch=" not in ended.out
     assert json.loads(store.get("status.json"))["state"] == "completed"
     assert {info.key: info.etag for info in store.list("checkpoints")} == before
+
+
+def test_a_run_that_another_version_began_is_refused_in_one_line_and_left_alone(finished, train):
+    store = open_store(finished.uri)
+    kept = store.get("settings.json")
+    facts = json.loads(kept)
+    del facts["revision"]  # as versions wrote it whose networks were others
+    store.put("settings.json", json.dumps(facts).encode())
+    before = listing(finished.uri)
+    try:
+        ended = train(finished.uri)
+        assert (ended.status, ended.out) == (2, "")
+        assert ended.err.count("\n") == 1
+        assert "a run that another version of mrigan began" in ended.err
+        assert listing(finished.uri) == before
+    finally:
+        store.put("settings.json", kept)
