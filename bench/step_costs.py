@@ -160,7 +160,7 @@ def table() -> str:
     ]
     tiny = whole_step(settings_of("r3-tiny", image_height=32, image_width=32))
     rows.append(
-        f"| `r3-tiny`, a whole step of 64 images, at 32×32 | {tiny.calls} | {tiny.convolutions} "
+        f"| `r3-tiny`, a whole step of 32 images, at 32×32 | {tiny.calls} | {tiny.convolutions} "
         f"| {tiny.host_reads} | |"
     )
     for model in ("r3-s", "r3-m"):

@@ -29,6 +29,7 @@ def test_the_image_targets_are_what_the_container_tests_do():
     assert "docker compose build train" in make("image", dry=True)
     assert "docker compose up" in make("up", dry=True)
     assert "ruff format" in make("fix", dry=True)
+    assert "bench/gpu.py" in make("gpu", dry=True)
 
 
 @pytest.mark.slow

@@ -85,8 +85,8 @@ def test_a_preset_begins_at_its_own_rates_or_those_given_and_ends_at_a_quarter(g
 @pytest.mark.parametrize(
     ("given", "device", "world", "expected"),
     [
-        ({}, "cuda", 1, 64),  # all images of a step, until memory says otherwise
-        ({}, "cuda", 3, 22),
+        ({}, "cuda", 1, 32),  # all images of a step, until memory says otherwise
+        ({}, "cuda", 3, 11),
         ({"accumulation_steps": 5}, "cuda", 1, 160),
         ({}, "cpu", 1, 32),
         ({"micro_batch": 7}, "cuda", 2, 7),

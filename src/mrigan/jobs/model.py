@@ -31,7 +31,7 @@ _DCGAN: dict[str, Any] = {
 # β2 and the average's half-life have a course of their own, unless a number is given.
 _R3: dict[str, Any] = {
     "latent_dim": r3.LATENT_DIM,
-    "accumulation_steps": 2,
+    "accumulation_steps": 1,  # steps teach, and nothing in the loss wants more at once
     "beta1": schedule.BETA1,
     "holdout": 10.0,
 }

@@ -102,7 +102,7 @@ class Settings(DeclaredSettings):
     accumulation_steps: Count | None = Field(
         None,
         description="groups of `batch_size` images per optimizer step; default: the model's, 8 for "
-        "`dcgan`, 2 for `r3`",
+        "`dcgan`, 1 for `r3`",
     )
     micro_batch: Literal["auto"] | Count = Field(
         "auto",
