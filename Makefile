@@ -8,7 +8,7 @@ empty :=
 space := $(empty) $(empty)
 # make escapes a space within a value; hide it while the settings are taken one by one
 GIVEN := $(filter-out PYTHON=%,$(subst \$(space),%20,$(MAKEOVERRIDES)))
-DEMO := MODEL=r3-tiny IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=24 BATCH_SIZE=8 ACCUMULATION_STEPS=1
+DEMO := MODEL=r3-tiny IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=40 BATCH_SIZE=8 ACCUMULATION_STEPS=1
 SETTINGS = $(subst %20,\$(space),$(foreach setting,$(or $(GIVEN),$(DEMO)),MRIGAN_$(setting)))
 
 .PHONY: setup sdk train test check fix gpu image up lock
