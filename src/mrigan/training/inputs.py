@@ -95,6 +95,6 @@ def draw_keep(count: int, channels: int, seed: int) -> Tensor:
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
     """Copy to ``device``, beside its work on CUDA."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not values.numel():
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
