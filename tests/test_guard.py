@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mrigan.errors import DivergedError
+from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.guard import ATTEMPTS, SKIPS, Verdict
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
@@ -256,3 +257,29 @@ def test_a_run_that_starts_with_weights_that_are_no_numbers_has_nothing_to_go_ba
         state.D.to_logit.bias.fill_(math.nan)
     with pytest.raises(DivergedError, match="after 0 attempts"):
         list(ticks_of(state, lambda _: False))
+
+
+def test_a_bad_streak_that_a_checkpoint_falls_into_is_answered_as_without_it(monkeypatch):
+    """The steps 2 to 4 of an epoch of 6 are bad, the flags are read at its end."""
+    monkeypatch.setattr("mrigan.training.guard.STEPS_BETWEEN_READS", 32)
+
+    def steps_of(state):
+        plan = Plan(slices=12, epochs=2, batch_size=2, accumulation_steps=1)
+
+        def take(indices):
+            is_bad = state.attempt == 0 and state.images_seen in (2, 4, 6)
+            return SLICES[indices] * (math.nan if is_bad else 1.0)
+
+        autocast = torch.autocast("cpu", enabled=False)
+        return train(state, take, plan, latent_dim=LATENTS, seed=0, autocast=autocast)
+
+    whole, first, second = state_of(), state_of(), state_of()
+    said = [(tick.verdict, tick.images_seen) for tick in steps_of(whole)]
+    assert said[5] == (ROLLED_BACK, 0)
+    ticks = steps_of(first)
+    for _ in range(5):  # the fifth step was taken
+        next(ticks)
+    restore(second, decode(encode(snapshot(first))))
+    # The copy to roll back to is the point of the resume; that it rolls back is the same.
+    assert next(steps_of(second)).verdict is ROLLED_BACK
+    assert (second.attempt, second.images_seen) == (1, 10)

@@ -21,7 +21,7 @@ class Clock:
 
 def test_a_short_run_is_written_in_full():
     clock = Clock()
-    pace = Pace(clock)
+    pace = Pace(clock, clock)
     for _ in range(9):
         assert pace.is_due()
         pace.timed(clock.work(1.0))()
@@ -29,7 +29,7 @@ def test_a_short_run_is_written_in_full():
 
 def test_later_the_same_work_waits_until_it_takes_a_twentieth_of_the_time():
     clock = Clock()
-    pace = Pace(clock)
+    pace = Pace(clock, clock)
     clock.now += 60
     assert pace.is_due()  # nothing is known of its cost
     pace.timed(clock.work(0.5))()
@@ -41,7 +41,15 @@ def test_later_the_same_work_waits_until_it_takes_a_twentieth_of_the_time():
 
 def test_work_that_costs_nothing_is_always_due():
     clock = Clock()
-    pace = Pace(clock)
+    pace = Pace(clock, clock)
     clock.now += 60
     pace.timed(clock.work(0.0))()
+    assert pace.is_due()
+
+
+def test_waiting_for_a_store_costs_nothing():
+    clock = Clock()
+    pace = Pace(clock, lambda: 0.0)
+    clock.now += 60
+    pace.timed(clock.work(50.0))()
     assert pace.is_due()

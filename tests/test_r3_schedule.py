@@ -174,3 +174,10 @@ def test_p_waits_until_enough_pairs_are_counted_however_they_arrive():
         assert float(p.p) == pytest.approx(0.1)
     assert p.after(torch.tensor(50.0), 64, **STEER) == whole
     assert whole.p > 0.1
+
+
+def test_an_ema_that_was_asked_for_has_that_half_life_from_the_start():
+    settings = with_defaults(Settings(model="r3-tiny", ema_images=500.0))
+    plan = Plan(slices=100, epochs=2, batch_size=5, accumulation_steps=1)
+    schedule = family_of(settings, plan).schedule
+    assert [schedule.at(images).ema_half_life_images for images in (0, 100, 200)] == [500.0] * 3

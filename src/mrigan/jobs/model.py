@@ -107,12 +107,10 @@ def family_of(settings: Settings, plan: Plan) -> Family:
     if settings.beta2 is not None:
         values = replace(values, beta2=schedule.Ramp(settings.beta2, settings.beta2))
     if settings.ema_images is not None:
-        values = replace(values, ema_half_life_images=settings.ema_images)
-    elif settings.init_from:
+        values = replace(values, ema_half_life_images=settings.ema_images, ema_share=None)
+    elif settings.init_from:  # the EMA, too, is taken over, and a short one would drop it at once
         half_life = min(values.ema_half_life_images, plan.total_images / 10)
-        values = replace(values, ema_half_life_images=half_life)
-    if settings.init_from:  # the EMA, too, is taken over, and a short one would drop it at once
-        values = replace(values, ema_share=math.inf)
+        values = replace(values, ema_half_life_images=half_life, ema_share=None)
     return family.r3(
         values,
         policy=policy_of(settings),

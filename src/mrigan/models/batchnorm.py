@@ -1,4 +1,4 @@
-"""BatchNorm over groups of a batch, so that one pass may hold several micro-batches of a step.
+"""BatchNorm over groups of a batch, so that one pass may hold several groups of a step.
 
 Ioffe & Szegedy 2015 (arXiv 1502.03167). Each group is normalised by its own statistics, as if it
 had come alone. Running statistics are not moved by a forward pass: a step moves them once, from

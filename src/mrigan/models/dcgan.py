@@ -1,8 +1,8 @@
 """``dcgan``: the seed's design. Latents through a wide layer to a small picture, upsampled thrice.
 
 Widths, initialisation and optimizer values: Radford et al. 2016 (arXiv 1511.06434) as the seed had
-them; parameter counts are pinned by tests. G's BatchNorm sees one micro-batch at a time, so the
-numbers of a run depend on ``batch_size``; nothing in D couples the images of a batch.
+them; parameter counts are pinned by tests. G's BatchNorm sees ``batch_size`` images at a time, so
+the numbers of a run depend on ``batch_size``; nothing in D couples the images of a batch.
 """
 
 import math

@@ -107,8 +107,8 @@ class Settings(DeclaredSettings):
     micro_batch: Literal["auto"] | Count = Field(
         "auto",
         description="images in one forward pass, which changes no number; a multiple of "
-        "`batch_size` for `dcgan`; `auto` is the largest that fits a GPU, and `batch_size` "
-        "elsewhere",
+        "`batch_size` for `dcgan`; `auto` is all of a step on a GPU, halved until it "
+        "fits, and `batch_size` elsewhere",
     )
     sync_batchnorm: bool = Field(
         False,
@@ -173,7 +173,9 @@ class Settings(DeclaredSettings):
     )
 
     sample_every: Count = Field(1, title="Artifacts", description="epochs between sample grids")
-    checkpoint_every: Count = Field(10, description="epochs between checkpoints")
+    checkpoint_every: Count = Field(
+        10, description="epochs between checkpoints; more where writing them would slow training"
+    )
     checkpoint_minutes: float = Field(
         10.0, gt=0, allow_inf_nan=False, description="a checkpoint at least this often, minutes"
     )

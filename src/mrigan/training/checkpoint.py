@@ -57,6 +57,7 @@ def copied(state: TrainingState, device: torch.device | str) -> dict[str, Any]:
         "place": state.place,
         "augment": list(state.augment),
         "attempt": state.attempt,
+        "skips": state.skips,
     }
     on_device: dict[str, Any] = _copied(parts, device)
     return on_device
@@ -77,6 +78,7 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
         state.micro_batch = saved["micro_batch"]
     state.augment = AdaptiveP(*_copied(saved["augment"], device))
     state.attempt = saved["attempt"]
+    state.skips = _copied(saved["skips"], device)
 
 
 def adopt(state: TrainingState, weights: dict[str, Any]) -> None:

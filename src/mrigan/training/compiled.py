@@ -46,6 +46,7 @@ class CompiledPass:
     def __init__(
         self, network: nn.Module, name: str, backend: str, limit_seconds: float = LIMIT_SECONDS
     ) -> None:
+        self._network = network
         self._name = f"{type(network).__name__}.{name}"
         self._eager: Pass = getattr(network, name)
         # Or the backward pass is compiled later, where no limit and no fallback can reach it.
@@ -59,11 +60,12 @@ class CompiledPass:
 
     def __call__(self, *tensors: torch.Tensor | None) -> Any:  # noqa: ANN401 - as the method's
         """Take the pass."""
-        if self._is_off:
+        if self._is_off or not self._network.training:  # drawing is rare: not worth compiling for
             return self._eager(*tensors)
         is_grad, is_cast = torch.is_grad_enabled(), torch.is_autocast_enabled("cuda")
         shapes = tuple(None if each is None else each.shape for each in tensors)
-        key = (shapes, is_grad, is_cast, torch.is_autocast_enabled("cpu"))
+        learns = any(weight.requires_grad for weight in self._network.parameters())
+        key = (shapes, is_grad, learns, is_cast, torch.is_autocast_enabled("cpu"))
         if key in self._seen:
             return self._compiled(*tensors)
         try:

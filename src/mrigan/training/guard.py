@@ -18,7 +18,7 @@ from mrigan.training.state import TrainingState
 
 SKIPS = 3
 ATTEMPTS = 3
-# Steps, at most, whose flags wait to be read; an epoch's end reads them, too.
+# Of an epoch; its end reads, too. Where an epoch is resumed does not matter: it is the same steps.
 STEPS_BETWEEN_READS = 32
 # Copying the state costs as much as a few steps.
 _STEPS_BETWEEN_COPIES = 50
@@ -39,8 +39,8 @@ class Guard:
         self._state = state
         self._copy: dict[str, Any] | None = None
         self._steps = 0
-        self._bad = 0  # steps in a row, up to the last that was read
-        self._unread: list[Tensor] = []
+        self._bad = int(state.skips[0])  # steps in a row, up to the last that was read
+        self.skipped = 0  # steps, at the last read
 
     def at_epoch(self) -> None:
         """Copy the state, if the last copy is far enough behind."""
@@ -49,32 +49,34 @@ class Guard:
             device = next(self._state.G.parameters()).device
             self._copy, self._steps = copied(self._state, device), 0
 
-    def note(self, taken: Tensor, *, ends_epoch: bool, is_last: bool = False) -> Verdict:
+    def note(
+        self, taken: Tensor, number: int, *, ends_epoch: bool, is_last: bool = False
+    ) -> Verdict:
         """Count a step, and read what became of it and those before it if that is due.
 
         Args:
             taken: The step's flag, on the device.
-            ends_epoch: Whether an epoch ends with it.
-            is_last: Whether the run does: its last step is not skipped, or nobody would learn
+            number: Of the step in its epoch, from 1.
+            ends_epoch: Whether it is the epoch's last.
+            is_last: Whether it is the run's: that one is not skipped, or nobody would learn
                 whether it matters.
 
         Raises:
             DivergedError: After too many attempts, or where there is nothing to roll back to.
         """
         self._steps += 1
-        self._unread.append(taken)
-        if not ends_epoch and not is_last and len(self._unread) < STEPS_BETWEEN_READS:
+        bad, longest, skipped = self._state.skips.unbind()
+        miss = (~taken).float()
+        bad = (bad + 1) * miss
+        self._state.skips = torch.stack([bad, torch.maximum(longest, bad), skipped + miss])
+        if not ends_epoch and number % STEPS_BETWEEN_READS:
             return Verdict.TAKEN
-        flags: list[bool] = torch.stack(self._unread).tolist()
-        self._unread = []
-        longest = 0
-        for flag in flags:
-            self._bad = 0 if flag else self._bad + 1
-            longest = max(longest, self._bad)
-        if longest >= SKIPS or (is_last and self._bad):
+        self._bad, most, self.skipped = (int(each) for each in self._state.skips.tolist())
+        self._state.skips = self._state.skips * self._state.skips.new_tensor([1.0, 0.0, 0.0])
+        if most >= SKIPS or (is_last and self._bad):
             self._roll_back()
             return Verdict.ROLLED_BACK
-        return Verdict.TAKEN if all(flags) else Verdict.SKIPPED
+        return Verdict.SKIPPED if self.skipped else Verdict.TAKEN
 
     def _roll_back(self) -> None:
         attempt = self._state.attempt + 1
@@ -88,6 +90,7 @@ class Guard:
         restore(self._state, self._copy)
         self._state.micro_batch = min(fitted, self._state.micro_batch)
         self._state.attempt = attempt
+        self._state.skips = torch.zeros_like(self._state.skips)
         self._bad = self._steps = 0
 
 

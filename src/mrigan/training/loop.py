@@ -5,6 +5,7 @@ continued from a checkpoint takes the very steps it would have taken. The caller
 logged and saved.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ class Tick:
     micro_batch: int
     taken: Tensor  # a flag on the device: false where this step was skipped
     verdict: Verdict = Verdict.TAKEN  # on the steps since the last one that was read
+    skipped: int = 0  # of those
 
 
 def train(
@@ -95,7 +97,8 @@ def train(
             state.epoch_sums = _added(state.epoch_sums, sums, images, taken)
             state.images_seen += images
             is_last = state.images_seen >= plan.total_images
-            verdict = guard.note(taken, ends_epoch=ends_epoch, is_last=is_last)
+            number = math.ceil((state.images_seen - epoch * plan.slices) / plan.step_images)
+            verdict = guard.note(taken, number, ends_epoch=ends_epoch, is_last=is_last)
             yield Tick(
                 epoch=epoch + 1,
                 images_seen=state.images_seen,
@@ -105,6 +108,7 @@ def train(
                 micro_batch=state.micro_batch,
                 taken=taken,
                 verdict=verdict,
+                skipped=guard.skipped if verdict is Verdict.SKIPPED else 0,
             )
             if verdict is Verdict.ROLLED_BACK:
                 break

@@ -1,6 +1,7 @@
 """What a step does when the accelerator's memory runs out: the same images in smaller cuts."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -68,5 +69,6 @@ def with_halving(
         micro_batch = (micro_batch + 1) // 2
         forget()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            with suppress(RuntimeError):  # after a capture that failed it may not be possible
+                torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()  # that of the attempt that failed

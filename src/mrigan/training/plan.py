@@ -11,7 +11,7 @@ ENOUGH_STEPS = 5000
 
 
 def check_shares(accumulation_steps: int, ranks: int) -> None:
-    """Refuse a step whose micro-batches can't be dealt out evenly.
+    """Refuse a step whose groups of images ranks can't share evenly.
 
     Raises:
         SettingsError: Naming the nearest counts that can.
@@ -22,7 +22,7 @@ def check_shares(accumulation_steps: int, ranks: int) -> None:
     below, above = accumulation_steps - over, accumulation_steps - over + ranks
     nearest = f"{below} or {above}" if below else str(above)
     raise SettingsError(
-        f"MRIGAN_ACCUMULATION_STEPS: {accumulation_steps} micro-batches can't be shared evenly by "
+        f"MRIGAN_ACCUMULATION_STEPS: {accumulation_steps} groups can't be shared evenly by "
         f"{ranks} ranks; use {nearest}, or another number of GPUs"
     )
 

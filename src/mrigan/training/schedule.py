@@ -54,13 +54,14 @@ class Values(NamedTuple):
 class Schedule:
     """One ramp for each value; rates are the same for any number of images in a step.
 
-    The EMA's half-life is a share of the images seen, and at most ``ema_half_life_images``.
+    The EMA's half-life is a share of the images seen, where there is one, and at most
+    ``ema_half_life_images``.
     """
 
     burn_in_images: float
     gamma: Ramp
     ema_half_life_images: float
-    ema_share: float = EMA_SHARE
+    ema_share: float | None = EMA_SHARE
     lr_factor: Ramp = LR_FACTOR
     beta2: Ramp = BETA2
     augment_p: Ramp = AUGMENT_P
@@ -73,10 +74,14 @@ class Schedule:
             lr_factor=self.lr_factor.at(progress),
             beta2=self.beta2.at(progress),
             gamma=self.gamma.at(progress),
-            ema_half_life_images=min(self.ema_half_life_images, self.ema_share * images_seen),
+            ema_half_life_images=self._ema_half_life(images_seen),
             augment_p=self.augment_p.at(progress),
             augment_target=self.augment_target.at(progress),
         )
+
+    def _ema_half_life(self, images_seen: int) -> float:
+        most = self.ema_half_life_images
+        return most if self.ema_share is None else min(most, self.ema_share * images_seen)
 
 
 # For 200×160. Larger is steadier and less varied; few slices want it low and rising (arXiv

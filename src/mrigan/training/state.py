@@ -35,7 +35,9 @@ class TrainingState:
     epoch_sums: dict[str, Tensor] = field(default_factory=dict)  # over the current epoch's images
     G_ema: nn.Module | None = None
     augment: AdaptiveP = field(default_factory=AdaptiveP.of)
-    attempt: int = 0  # how often the run has gone back because numbers were not finite
+    attempt: int = 0  # how often the run has rolled back because numbers were not finite
+    # Steps that were not finite: in a row up to now; most in a row, and all, since the last read.
+    skips: Tensor = field(default_factory=lambda: torch.zeros(3))
 
     @property
     def sampler(self) -> nn.Module:
@@ -94,6 +96,7 @@ def build_state(
         micro_batch=micro_batch,
         G_ema=averaged_copy(G) if with_average else None,
         augment=AdaptiveP.of(device=device),
+        skips=torch.zeros(3, device=device),
     )
 
 

@@ -50,7 +50,7 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
     local_rank = place.local_rank if place else 0
     hardware = choose_hardware(settings.device, settings.precision, local_rank)
     with join(place, hardware.device) as ranks:
-        if not is_r3(settings):  # its micro-batches are what they are
+        if not is_r3(settings):  # each rank takes whole groups of images
             check_shares(known(settings.accumulation_steps), ranks.world.size)
         if ranks.is_main:
             return _lead(settings, hardware, ranks, stop)
@@ -158,7 +158,7 @@ def _run(
         if isinstance(error, DivergedError):
             log.warning("diverged", extra={"nonfinite": 1, "images_seen": state.images_seen})
         if not isinstance(error, StorageError):
-            _save_what_waits(publisher)
+            _save_what_waits(recorder, publisher)
         raise
     finally:
         publisher.close()
@@ -207,9 +207,10 @@ def _finish(
     return Outcome.INTERRUPTED
 
 
-def _save_what_waits(publisher: Publisher) -> None:
-    """Let a whole checkpoint that still waits reach the store before the job fails."""
+def _save_what_waits(recorder: Recorder, publisher: Publisher) -> None:
+    """Let the last rows and a whole checkpoint that still waits reach the store before failing."""
     try:
+        recorder.publish_rows()
         publisher.flush(_FLUSH_SECONDS_WHEN_STOPPED)
     except StorageError as error:
         log.warning("not_published", extra={"reason": str(error)})

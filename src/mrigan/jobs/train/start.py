@@ -65,7 +65,7 @@ def _ranks_here(settings: Settings, machines: Machines) -> int:
     gpus = torch.cuda.device_count()
     has_nothing_to_share = settings.accumulation_steps == 1 and not is_r3(settings)
     if gpus > 1 and has_nothing_to_share and len(machines.hosts) == 1:
-        remedy = f"MRIGAN_ACCUMULATION_STEPS={gpus} has a micro-batch for each"
+        remedy = f"MRIGAN_ACCUMULATION_STEPS={gpus} has a group of images for each"
         log.warning("idle_gpus", extra={"used": 1, "of": gpus, "remedy": remedy})
         return 1
     return max(gpus, 1)

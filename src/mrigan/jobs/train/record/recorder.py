@@ -113,7 +113,7 @@ class Recorder:
             self._roll_back(tick.images_seen)
             return None
         if tick.verdict is Verdict.SKIPPED:
-            log.warning("step_skipped", extra=facts)
+            log.warning("step_skipped", extra={**facts, "nonfinite": tick.skipped})
         self._tell_memory()
         self._epoch_images += tick.step_images
         row = self._end_epoch(tick) if tick.ends_epoch else None
@@ -143,13 +143,12 @@ class Recorder:
         Args:
             instead: Of the one of the same ``images_seen`` and all later ones.
         """
+        self.publish_rows()
         if self._last_step is not None and not bool(self._last_step):
             return
         self._saved_clock, self._is_due = time.monotonic(), False
         if self._state.images_seen == self._saved_images:
             return
-        if self._has_unpublished_rows:
-            self._publish_history()
         drawn = self.sample()  # first: it recalibrates the EMA's BatchNorm
         saved = snapshot(self._state)
         images_seen = self._saved_images = self._state.images_seen
@@ -191,6 +190,11 @@ class Recorder:
             keep_newest(self._store, self._run.settings.keep_checkpoints)
         except StorageError as error:
             log.warning("old_checkpoints_stay", extra={"reason": str(error)})
+
+    def publish_rows(self) -> None:
+        """Publish the rows, the plot and the status that the pace has kept back, if any."""
+        if self._has_unpublished_rows:
+            self._publish_history()
 
     def write_status(self, state: str, *, reason: str = "", exit_status: int | None = None) -> None:
         """Write status.json now; for when nothing is left in the publisher's hands."""
