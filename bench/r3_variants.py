@@ -104,7 +104,7 @@ class Clock:
             take_step(skip)
             self.inside += self.now() - started
 
-        optim.step = step  # type: ignore[method-assign]
+        optim.step = step  # type: ignore[method-assign] - timed from outside
 
     def _timed(self, accumulate: Callable[..., Any]) -> Callable[..., Any]:
         def run(G: nn.Module, D: nn.Module, batches: Iterator[Any], **how: Any) -> Any:
