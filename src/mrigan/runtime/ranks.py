@@ -139,9 +139,14 @@ class Ranks:
         """
         status = getattr(failed, "exit_status", MriganError.exit_status) if failed else 0
         told = self.world.gather([status, int(stop)])
+        failures = [status for status, _ in told if status]
+        if failures:
+            # A rank that ends at once resets connections, and what it said may be lost with them.
+            with suppress(PeerLostError):
+                self.world.gather([])
         if failed is not None:
             raise failed
-        if failures := [status for status, _ in told if status]:
+        if failures:
             raise PeerFailedError(exit_status=failures[0])
         return any(asked for _, asked in told)
 
