@@ -6,7 +6,9 @@ Same widths and losses as ``mrigan.models.dcgan``; none of its tricks. For compa
 import torch
 from torch import Tensor, nn
 
-from mrigan.models.dcgan import BASE_CHANNELS, BETAS, D_WIDTHS, G_WIDTHS, LEARNING_RATE
+from mrigan.models.dcgan.networks import BASE_CHANNELS, D_WIDTHS, G_WIDTHS
+
+LEARNING_RATE, BETAS = 2e-4, (0.5, 0.999)
 
 
 def generator(latent_dim: int, height: int, width: int) -> nn.Sequential:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from mrigan.models.r3 import BLOCKS, LATENT_DIM, Preset
-from mrigan.models.r3_layers import LEAK, LEAKY_GAIN
+from mrigan.models.r3.layers import LEAK, LEAKY_GAIN
+from mrigan.models.r3.networks import BLOCKS, Preset
 
 BETAS, GAMMA = (0.0, 0.9), 1.0
+LATENT_DIM, LEARNING_RATE = 64, 2e-4
 
 
 class Blur(nn.Module):
@@ -218,8 +219,8 @@ class PlainTrainer:
             build(preset, *images.shape[-2:]).to(device)
             for build in (Generator, Discriminator, Generator)
         )
-        self.g_optim = torch.optim.Adam(self.G.parameters(), preset.learning_rate, BETAS)
-        self.d_optim = torch.optim.Adam(self.D.parameters(), preset.learning_rate, BETAS)
+        self.g_optim = torch.optim.Adam(self.G.parameters(), LEARNING_RATE, BETAS)
+        self.d_optim = torch.optim.Adam(self.D.parameters(), LEARNING_RATE, BETAS)
         self.loader = DataLoader(
             Slices(images), batch_size, shuffle=True, drop_last=True, num_workers=workers
         )

@@ -18,6 +18,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,14 @@ from mrigan.data.phantom import draw
 from mrigan.data.slices import to_grey
 from mrigan.evaluation.coverage import coverage, expected_coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
-from mrigan.jobs.facts import machine
-from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
+from mrigan.jobs.build import fresh_state, recipe_of
+from mrigan.jobs.facts import machine_facts
 from mrigan.runtime.device import choose_hardware, keep_freed_memory
 from mrigan.settings.fields import Settings
-from mrigan.training.accumulation import Sums
 from mrigan.training.loop import Tick, fixed_latents, train
 from mrigan.training.plan import Plan
 from mrigan.training.state import TrainingState
+from mrigan.training.step import Sums
 
 HEIGHT, WIDTH = 40, 32
 SLICES = 512
@@ -87,18 +88,16 @@ def fakes(state: TrainingState, latent_dim: int) -> Tensor:
 
 def measured_run(model: str, seed: int, epochs: int, samples: Path) -> Iterator[dict[str, Any]]:
     """Train as the job does, and yield a row at each point of measurement; leave ``samples``."""
-    settings = with_defaults(
-        Settings(
-            model=model,
-            seed=seed,
-            image_height=HEIGHT,
-            image_width=WIDTH,
-            epochs=epochs,
-            batch_size=BATCH_SIZE,
-            accumulation_steps=ACCUMULATION_STEPS,
-            device="cpu",
-            precision="fp32",
-        )
+    settings = Settings(
+        model=model,
+        seed=seed,
+        image_height=HEIGHT,
+        image_width=WIDTH,
+        epochs=epochs,
+        batch_size=BATCH_SIZE,
+        accumulation_steps=ACCUMULATION_STEPS,
+        device="cpu",
+        precision="fp32",
     )
     hardware = choose_hardware("cpu", "fp32")
     plan = Plan(
@@ -108,7 +107,7 @@ def measured_run(model: str, seed: int, epochs: int, samples: Path) -> Iterator[
         accumulation_steps=ACCUMULATION_STEPS,
     )
     state = fresh_state(settings, hardware)
-    held_out, latent_dim = phantoms(HELD_OUT), known(settings.latent_dim)
+    held_out, latent_dim = phantoms(HELD_OUT), settings.latent_dim
     seconds = 0.0
     row = {"model": model, "seed": seed, "epochs": epochs, "torch": torch.__version__}
 
@@ -132,7 +131,7 @@ def measured_run(model: str, seed: int, epochs: int, samples: Path) -> Iterator[
         latent_dim=latent_dim,
         seed=seed,
         autocast=hardware.autocast(),
-        family=family_of(settings, plan),
+        recipe=recipe_of(settings, plan),
     )
     due = [round(epochs * part / MEASUREMENTS) for part in range(1, MEASUREMENTS + 1)]
     for tick, step_seconds in timed(ticks):
@@ -262,7 +261,7 @@ def main() -> None:
         # The slow model first, so that no process is left with a long run at the end.
         jobs = [(model, seed) for model in args.models for seed in range(args.seeds)]
         if not found:
-            machine_row = {"machine": machine(choose_hardware("cpu", "fp32"))}
+            machine_row = {"machine": asdict(machine_facts(choose_hardware("cpu", "fp32"), 1))}
             append(args.results, {"model": "", "seed": 0, "images_seen": 0, **machine_row})
             measure_floor(args.results)
         context = multiprocessing.get_context("spawn")

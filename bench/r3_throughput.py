@@ -19,8 +19,8 @@ from multiprocessing.connection import Connection
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from mrigan.jobs.facts import machine
-from mrigan.models import r3
+from mrigan.jobs.facts import machine_facts
+from mrigan.models.r3 import networks as r3
 from mrigan.runtime.device import choose_hardware, keep_freed_memory, memory_facts, reset_peak
 from mrigan.settings import allocator
 from r3_variants import PLAIN, VARIANTS, Clock, Variant, ours, plain, switches
@@ -144,7 +144,7 @@ def main() -> None:
     args.size = tuple(int(side) for side in args.size.split("x"))
 
     hardware = choose_hardware(args.device, "auto")
-    print(f"torch {torch.__version__}, {machine(hardware)}, {args}", flush=True)
+    print(f"torch {torch.__version__}, {machine_facts(hardware, 1)}, {args}", flush=True)
     print(f"amx {torch.cpu._is_amx_tile_supported()}")
     if args.profile:
         profile(args)

@@ -34,8 +34,8 @@ from mrigan.data.slices import to_grey, to_unit
 from mrigan.data.source import open_source
 from mrigan.evaluation.coverage import coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
-from mrigan.models import r3
-from mrigan.models.relativistic import d_terms, g_loss, g_terms, penalised_d_loss, real_signs
+from mrigan.models.r3 import networks as r3
+from mrigan.models.r3.losses import d_terms, g_loss, g_terms, penalised_d_loss, real_signs
 
 RESULTS = Path(__file__).parent / "results" / "r3_trials.jsonl"
 LATENT_DIM = 64
@@ -53,6 +53,7 @@ class Trial:
 
     Attributes:
         preset: Of the networks.
+        rate: Learning rate of both networks at the start.
         images: Of the whole run.
         step_images: Behind each optimizer step.
         gamma: At the start and the end of the burn-in, at 256×256.
@@ -62,6 +63,7 @@ class Trial:
     """
 
     preset: r3.Preset
+    rate: float = 4e-3
     images: int = 36_864
     step_images: int = 8
     gamma: tuple[float, float] = (5.0, 40.0)
@@ -85,7 +87,7 @@ def sets_of_trials() -> dict[str, dict[str, Trial]]:
         return replace(base, preset=replace(tiny, **changes))
 
     def at_rate(preset: r3.Preset, rate: float, images: int) -> Trial:
-        return replace(base, preset=replace(preset, learning_rate=rate), images=images)
+        return replace(base, preset=preset, rate=rate, images=images)
 
     wide_s, wide_m = 2e-4 * 768 / small.widths[0], 2e-4 * 768 / middle.widths[0]
     return {
@@ -96,7 +98,7 @@ def sets_of_trials() -> dict[str, dict[str, Trial]]:
             "3-1 pixels": tiny_of(haar_levels=0, widths=(32, 32, 32, 32, 16, 16, 8)),
             "3-1 haar twice": tiny_of(haar_levels=2),
         },
-        "rate-tiny": {f"rate {rate}": tiny_of(learning_rate=rate) for rate in (1e-3, 2e-3, 8e-3)},
+        "rate-tiny": {f"rate {rate}": replace(base, rate=rate) for rate in (1e-3, 2e-3, 8e-3)},
         "gamma": {
             "exponent 1.557": replace(base, gamma_exponent=UPSTREAM_EXPONENT),
             "150 to 15, exponent 1.557": replace(
@@ -193,7 +195,7 @@ def run(trial: Trial, seed: int, training: Tensor, held_out: Tensor, note: Any) 
     averages = Averages(G)
     size_factor = (height * width / UPSTREAM_PX) ** trial.gamma_exponent
     images_seen, seconds, signs = 0, 0.0, 0.0
-    rate = trial.preset.learning_rate
+    rate = trial.rate
     due = [math.ceil(trial.images * part / MEASUREMENTS) for part in range(1, MEASUREMENTS + 1)]
     n = trial.step_images
     while images_seen < trial.images and seconds < trial.seconds:

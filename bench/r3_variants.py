@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from mrigan.data.bank import open_bank
 from mrigan.data.phantom import draw
-from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
-from mrigan.models import r3
+from mrigan.jobs.build import fresh_state, recipe_of
+from mrigan.models.family import Recipe
+from mrigan.models.r3 import gradients
+from mrigan.models.r3 import networks as r3
 from mrigan.runtime.device import choose_hardware, free_bytes
 from mrigan.settings.fields import Settings
-from mrigan.training import relativistic_steps
 from mrigan.training.adam import Adam
 from mrigan.training.adaptive import AdaptiveP
-from mrigan.training.family import Family
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 from mrigan.training.state import TrainingState
@@ -87,12 +87,12 @@ class Clock:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def around(self, family: Family) -> Family:
-        """The family with both halves timed."""
+    def around(self, recipe: Recipe) -> Recipe:
+        """The recipe with both halves timed."""
         return replace(
-            family,
-            d=replace(family.d, accumulate=self._timed(family.d.accumulate)),
-            g=replace(family.g, accumulate=self._timed(family.g.accumulate)),
+            recipe,
+            d=replace(recipe.d, fill_gradients=self._timed(recipe.d.fill_gradients)),
+            g=replace(recipe.g, fill_gradients=self._timed(recipe.g.fill_gradients)),
         )
 
     def around_optimizer(self, optim: Adam) -> None:
@@ -106,10 +106,10 @@ class Clock:
 
         optim.step = step  # type: ignore[method-assign] - timed from outside
 
-    def _timed(self, accumulate: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, fill_gradients: Callable[..., Any]) -> Callable[..., Any]:
         def run(G: nn.Module, D: nn.Module, batches: Iterator[Any], **how: Any) -> Any:
             started = self.now()
-            sums = accumulate(G, D, self._without_waiting(batches), **how)
+            sums = fill_gradients(G, D, self._without_waiting(batches), **how)
             self.inside += self.now() - started
             return sums
 
@@ -135,15 +135,13 @@ def ours(
 ) -> Callable[[], int]:
     """A step of mrigan's loop, as the job builds it."""
     images = slices(args)
-    settings = with_defaults(
-        Settings(
-            model=args.preset,
-            image_height=args.size[0],
-            image_width=args.size[1],
-            batch_size=args.batch_size,
-            micro_batch=args.batch_size,
-            accumulation_steps=args.steps,
-        )
+    settings = Settings(
+        model=args.preset,
+        image_height=args.size[0],
+        image_width=args.size[1],
+        batch_size=args.batch_size,
+        micro_batch=args.batch_size,
+        accumulation_steps=args.steps,
     )
     hardware = choose_hardware(args.device, variant.precision)
     # One endless epoch would draw its order forever; these many steps are never reached.
@@ -158,11 +156,12 @@ def ours(
     state.augment = AdaptiveP.of(p=variant.augment_p, device=hardware.device)
     if variant.is_compiled:
         _compile(state)
-    family = family_of(settings, plan)
+    recipe = recipe_of(settings, plan)
     # p stays: how often images are augmented is the variant's, not the run's.
-    family = replace(family, augment_by="adaptive" if variant.augment_p else "none")
+    if not variant.augment_p:
+        recipe = replace(recipe, augmentation=None)
     if clock:
-        family = clock.around(family)
+        recipe = clock.around(recipe)
         clock.around_optimizer(state.g_optim)
         clock.around_optimizer(state.d_optim)
     bank = open_bank(images, hardware.device, free_bytes=free_bytes(hardware.device))
@@ -170,10 +169,10 @@ def ours(
         state,
         bank.take,
         plan,
-        latent_dim=known(settings.latent_dim),
+        latent_dim=settings.latent_dim,
         seed=0,
         autocast=hardware.autocast(),
-        family=family,
+        recipe=recipe,
         graphs=variant.graphs,
     )
     return lambda: next(ticks).step_images
@@ -181,8 +180,8 @@ def ours(
 
 def _compile(state: TrainingState) -> None:
     for name in ("d_terms", "g_terms"):
-        whole = torch.compile(getattr(relativistic_steps, name), fullgraph=True)
-        setattr(relativistic_steps, name, whole)
+        whole = torch.compile(getattr(gradients, name), fullgraph=True)
+        setattr(gradients, name, whole)
     state.G.compile(fullgraph=True)
 
 

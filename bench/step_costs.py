@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
+from mrigan.jobs.build import fresh_state, recipe_of
 from mrigan.models.augment import draw_randoms, warp_of
+from mrigan.models.micro_batch import MicroBatch
 from mrigan.runtime.device import Hardware
 from mrigan.settings.fields import Settings
-from mrigan.training.accumulation import MicroBatch
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 
@@ -81,17 +81,17 @@ class Counted(TorchDispatchMode):
 def settings_of(model: str, **given: Any) -> Settings:
     """Of a run on a GPU: whole steps in one pass."""
     sizes = {"image_height": 200, "image_width": 160, "device": "cpu"}
-    return with_defaults(Settings(model=model, **sizes | given))
+    return Settings(model=model, **sizes | given)
 
 
 def whole_step(settings: Settings, *, taken: int = 2) -> Costs:
     """A step of both networks through the training loop, in the middle of an epoch."""
-    images = settings.batch_size * known(settings.accumulation_steps)
+    images = settings.batch_size * settings.accumulation_steps
     plan = Plan(
         slices=images * 9,
         epochs=1,
         batch_size=settings.batch_size,
-        accumulation_steps=known(settings.accumulation_steps),
+        accumulation_steps=settings.accumulation_steps,
     )
     state = fresh_state(settings, Hardware(CPU, torch.float32, ""))
     state.micro_batch = images
@@ -100,10 +100,10 @@ def whole_step(settings: Settings, *, taken: int = 2) -> Costs:
         state,
         lambda indices: slices.expand(len(indices), -1, -1, -1),
         plan,
-        latent_dim=known(settings.latent_dim),
+        latent_dim=settings.latent_dim,
         seed=0,
         autocast=torch.autocast("cpu", enabled=False),
-        family=family_of(settings, plan),
+        recipe=recipe_of(settings, plan),
     )
     for _ in range(taken):
         next(ticks)
@@ -116,19 +116,20 @@ def halves(settings: Settings, images: int) -> list[Costs]:
     """D's half of a step and G's, of so many images, in bf16."""
     plan = Plan(slices=images, epochs=1, batch_size=images, accumulation_steps=1)
     state = fresh_state(settings, Hardware(CPU, torch.bfloat16, ""))
-    family = family_of(settings, plan)
-    assert family.policy is not None
-    warp = warp_of(family.policy, family.size, draw_randoms(images, 0), 0.5)
+    recipe = recipe_of(settings, plan)
+    assert recipe.augmentation is not None
+    policy, size, _ = recipe.augmentation
+    warp = warp_of(policy, size, draw_randoms(images, 0), 0.5)
     batch = MicroBatch(
-        z=torch.zeros(images, known(settings.latent_dim)),
+        z=torch.zeros(images, settings.latent_dim),
         real=torch.zeros(images, 1, settings.image_height, settings.image_width),
         real_warp=warp,
         fake_warp=warp,
     )
     found = []
-    for half in (family.d, family.g):
+    for half in (recipe.d, recipe.g):
         with Counted() as counted:
-            half.accumulate(
+            half.fill_gradients(
                 state.G,
                 state.D,
                 [batch],

@@ -19,8 +19,9 @@ import torch
 
 from mrigan.data.bank import open_bank
 from mrigan.data.phantom import draw
-from mrigan.jobs.facts import machine
-from mrigan.models.dcgan import BETAS, LEARNING_RATE
+from mrigan.jobs.facts import machine_facts
+from mrigan.models.dcgan.family import recipe
+from mrigan.models.dcgan.networks import Discriminator, Generator
 from mrigan.runtime.device import (
     choose_hardware,
     free_bytes,
@@ -31,8 +32,8 @@ from mrigan.runtime.device import (
 from mrigan.settings import allocator
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.state import AdamValues, build_state
-from plain_dcgan import PlainTrainer
+from mrigan.training.state import build_state
+from plain_dcgan import BETAS, LEARNING_RATE, PlainTrainer
 
 LATENT_DIM = 100
 
@@ -42,10 +43,10 @@ def ours(images: np.ndarray, args: argparse.Namespace, precision: str) -> Callab
     hardware = choose_hardware(args.device, precision)
     height, width = images.shape[-2:]
     state = build_state(
-        latent_dim=LATENT_DIM,
-        height=height,
-        width=width,
-        adam=AdamValues(LEARNING_RATE, LEARNING_RATE, BETAS),
+        lambda: (Generator(LATENT_DIM, height, width), Discriminator(height, width)),
+        g_lr=LEARNING_RATE,
+        d_lr=LEARNING_RATE,
+        beta1=BETAS[0],
         micro_batch=args.batch_size * args.steps,
         seed=0,
         device=hardware.device,
@@ -58,7 +59,13 @@ def ours(images: np.ndarray, args: argparse.Namespace, precision: str) -> Callab
         accumulation_steps=args.steps,
     )
     ticks = train(
-        state, bank.take, plan, latent_dim=LATENT_DIM, seed=0, autocast=hardware.autocast()
+        state,
+        bank.take,
+        plan,
+        latent_dim=LATENT_DIM,
+        seed=0,
+        autocast=hardware.autocast(),
+        recipe=recipe(beta2=BETAS[1]),
     )
     return lambda: next(ticks).step_images
 
@@ -122,7 +129,7 @@ def main() -> None:
             found[name].append(speed)
     for pipe in pipes.values():
         pipe.send(False)
-    print(f"torch {torch.__version__}, {machine(choose_hardware(args.device, 'auto'))}")
+    print(f"torch {torch.__version__}, {machine_facts(choose_hardware(args.device, 'auto'), 1)}")
     print(f"amx {torch.cpu._is_amx_tile_supported()}")
     base = statistics.median(found["plain fp32 NCHW"])
     for name, speeds in found.items():

@@ -3,45 +3,57 @@
 import json
 import math
 import sys
+import time
 from pathlib import Path
 
 import torch
 
+from mrigan.artifacts.checkpoints import publish_checkpoint
 from mrigan.data.pack import open_pack
 from mrigan.data.source import open_source
 from mrigan.errors import MriganError, PeerFailedError
-from mrigan.jobs.train.initial import begin
+from mrigan.jobs.train.prepare import FoundRun
+from mrigan.jobs.train.resume import adopt_initial, resume
 from mrigan.models.augment import Policy
 from mrigan.models.batchnorm import synchronise
-from mrigan.models.r3 import Preset
+from mrigan.models.dcgan import family as dcgan_family
+from mrigan.models.dcgan import networks as dcgan
+from mrigan.models.family import Augmentation
+from mrigan.models.r3 import family as r3_family
+from mrigan.models.r3 import networks as r3
+from mrigan.models.r3.schedule import gammas, r3_schedule
 from mrigan.runtime.ranks import join
 from mrigan.settings.fields import Settings
 from mrigan.settings.ranks import rank_place
+from mrigan.storage.store import open_store
 from mrigan.training.adaptive import AdaptiveP
-from mrigan.training.checkpoint import decode, encode, restore, snapshot
-from mrigan.training.family import DCGAN, r3
+from mrigan.training.checkpoint import REVISION, decode, encode, restore, snapshot
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.schedule import gamma_ramp, r3_schedule
-from mrigan.training.state import AdamValues, build_state
+from mrigan.training.state import build_state
 
 SIZE = (33, 47)
 SLICES = torch.rand(64, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
-FEW = 11  # of them, for windows of 8 and 3
-SMALLEST = Preset(widths=(8, 8, 8, 8, 8))
+FEW = 11  # of them, for steps of 8 and 3 images
+PLAIN = {"word": "é", "tensor": 1, "rows": [1, None, (2.5, "é", False)]}
+SMALLEST = r3.Preset(widths=(8, 8, 8, 8, 8))
 
 
 def state_of(micro_batch, preset=None):
+    def networks():
+        if preset is None:
+            return dcgan.Generator(6, *SIZE), dcgan.Discriminator(*SIZE)
+        return r3.Generator(preset, 6, *SIZE), r3.Discriminator(preset, *SIZE)
+
     state = build_state(
-        latent_dim=6,
-        height=SIZE[0],
-        width=SIZE[1],
-        adam=AdamValues(2e-3, 1e-3, (0.5, 0.999)),
+        networks,
+        g_lr=2e-3,
+        d_lr=1e-3,
+        beta1=0.5,
         micro_batch=micro_batch,
         seed=0,
         device=torch.device("cpu"),
-        preset=preset,
-        with_average=preset is not None,
+        with_ema=preset is not None,
     )
     for _name, weight in [*state.G.named_parameters(), *state.D.named_parameters()]:
         if weight.ndim > 1 and bool(
@@ -58,11 +70,11 @@ def in_float64(state):
     state.G_ema.double()
 
 
-def family_of(plan):
+def r3_recipe(plan):
     """How ``r3`` is trained, with all the augmentation there is."""
-    schedule = r3_schedule(total_images=plan.total_images, gamma=gamma_ramp("small", *SIZE))
+    schedule = r3_schedule(total_images=plan.total_images, gamma=gammas(*SIZE)["small"])
     policy = Policy(flips=True, rotation_degrees=15.0)
-    return r3(schedule, policy=policy, size=SIZE, augment_by="adaptive")
+    return r3_family.recipe(schedule, Augmentation(policy, SIZE, "adaptive"))
 
 
 def steps(
@@ -113,7 +125,7 @@ def steps(
         latent_dim=6,
         seed=0,
         autocast=torch.autocast("cpu", enabled=False),
-        family=DCGAN if preset is None else family_of(plan),
+        recipe=dcgan_family.recipe(beta2=0.999) if preset is None else r3_recipe(plan),
         ranks=ranks,
     )
     said = [next(ticks)]
@@ -134,7 +146,7 @@ def steps(
     }
 
 
-def scenarios(ranks, start):
+def scenarios(ranks, start, folder):
     """Everything that is compared with one rank."""
     two_by_four = {"batch_size": 2, "accumulation_steps": 4}
     by_rank = {"batch_size": 8 // ranks.world.size, "accumulation_steps": ranks.world.size}
@@ -152,7 +164,7 @@ def scenarios(ranks, start):
         "synchronised": steps(ranks, count=2, sync=True, **by_rank),
         "skipped": steps(ranks, count=3, bad=(8,), **two_by_four),
         "rolled back": steps(ranks, count=5, bad=(8, 11, 19), **two_by_four),
-        "begun": begun(ranks),
+        "begun": begun(ranks, folder),
         # Whatever fits: each rank takes its part of the 64 in one pass.
         "r3": steps(
             ranks, count=1, slices=64, preset=SMALLEST, batch_size=64, accumulation_steps=1
@@ -168,20 +180,38 @@ def scenarios(ranks, start):
     }
 
 
-def begun(ranks):
-    """Where a run begins that another one's weights are known of on rank 0 only."""
-    settings = Settings(model="r3-tiny", init_from="elsewhere", micro_batch=4)
+def begun(ranks, folder):
+    """Where a run begins whose store, and another run's, only rank 0 reads."""
+    other, own = (str(folder / f"{name}-{ranks.world.size}") for name in ("other", "own"))
+    settings = Settings(model="r3-tiny", init_from=other, output_uri=own, micro_batch=4)
+    facts = {"revision": REVISION, "settings": settings.model_dump(mode="json")}
     state = state_of(4, SMALLEST)
     state.micro_batch = 1
     source = encode(snapshot(state))
     state.micro_batch = 4
     with torch.no_grad():
         state.G.project.weight.zero_()
-    is_resumed = begin(state, settings, ranks, find_weights=lambda: source)
+
+    def find():
+        publish_checkpoint(open_store(other), 7, source, facts)
+        store = open_store(own)
+        return FoundRun(settings=settings, store=store, facts=None, status=None, started="")
+
+    found = ranks.on_main(find)
+    initial = adopt_initial(state, found, settings)
     fresh = encode(snapshot(state))
-    goes_on = begin(state, settings, ranks, find_checkpoint=lambda: source)
-    found = {"is_resumed": is_resumed, "goes_on": goes_on, "micro_batch": state.micro_batch}
-    return {**found, "weight": state.G.project.weight.detach(), "state": fresh}
+    first = resume(state, found, initial, settings)
+    found.then(lambda run: publish_checkpoint(run.store, 3, source, facts))
+    second = resume(state, found, initial, settings)
+    return {
+        "of rank 0": [
+            initial.value and initial.value.facts.images_seen,
+            *(point.value and point.value.images_seen for point in (first, second)),
+        ],
+        "micro_batch": state.micro_batch,
+        "weight": state.G.project.weight.detach(),
+        "state": fresh,
+    }
 
 
 def told(ranks):
@@ -198,8 +228,37 @@ def told(ranks):
             heard.append(["peer", error.exit_status])
         except MriganError as error:
             heard.append([str(error), error.exit_status])
+    ended_too_early = _outlives(ranks)
     stops = [ranks.check(None, stop=ranks.place.rank == 1), ranks.check(None)]
-    return {"heard": heard, "stops": stops, "from_main": ranks.from_main(lambda: b"word").decode()}
+    return {
+        "heard": heard,
+        "ended too early": ended_too_early,
+        "stops": stops,
+        "from_main": ranks.from_main(lambda: PLAIN if ranks.is_main else None) == PLAIN,
+    }
+
+
+def _outlives(ranks):
+    """Whether rank 0 leaves a call in which it fails before the last rank has heard of it."""
+    gather, calls = ranks.world.gather, []
+
+    def late(numbers):
+        heard = gather(numbers)
+        calls.append(time.monotonic())
+        if ranks.place.rank == ranks.world.size - 1 and len(calls) == 1:
+            time.sleep(0.3)
+            calls[0] = time.monotonic()
+        return heard
+
+    ranks.world.gather = late
+    try:
+        ranks.check(_of_rank(ranks, 0))
+    except MriganError:
+        left = time.monotonic()
+    finally:
+        del ranks.world.gather
+    told = ranks.world.gather([int(left * 1000), int(calls[0] * 1000)])
+    return told[0][0] < told[-1][1]
 
 
 def _of_rank(ranks, rank):
@@ -259,10 +318,12 @@ def main(folder):
         out["cold"] = pulled(ranks, folder / "slices", caches)
         # One machine starts again with an empty disk, and there is a new slice.
         new = [folder / "other", *caches[1:]]
-        ranks.from_main(lambda: (folder / "late.png").rename(folder / "slices/late.png") and b"")
+        ranks.from_main(lambda: (folder / "late.png").rename(folder / "slices/late.png") and None)
         out["half warm"] = pulled(ranks, folder / "slices", new)
         out["warm"] = pulled(ranks, folder / "slices", new)
-        torch.save(scenarios(ranks, (folder / "start.pt").read_bytes()), folder / f"{rank}.pt")
+        torch.save(
+            scenarios(ranks, (folder / "start.pt").read_bytes(), folder), folder / f"{rank}.pt"
+        )
         (folder / f"{rank}.json").write_text(json.dumps(out))
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -11,7 +12,11 @@ from PIL import Image
 
 from mrigan.artifacts.figures import render_losses
 from mrigan.artifacts.grids import GAP_GREY, render_grid
+from mrigan.artifacts.history import EpochRow
 from mrigan.artifacts.report import render_report
+from mrigan.artifacts.run_facts import DataFacts, MachineFacts, RunFacts
+from mrigan.artifacts.run_status import AlarmSpan, BestScore
+from mrigan.models.family import family_of
 
 HEIGHT, WIDTH = 37, 34
 
@@ -42,6 +47,15 @@ def test_every_pixel_of_a_grid_is_the_slices_own(count, columns, rows):
     assert (grid[rest] == GAP_GREY).all()
 
 
+def as_rows(objects):
+    """Rows, each from its JSON."""
+    return [EpochRow.from_json({"seconds": 1.0} | each) for each in objects]
+
+
+def plot_of(objects, epochs, model="dcgan", **options):
+    return render_losses(as_rows(objects), epochs, family_of(model).chart, **options)
+
+
 def rows_of(count, scale=1.0):
     rng = np.random.default_rng(3)
     names = ("d_loss", "g_loss", "real_score", "fake_score")
@@ -68,8 +82,8 @@ def spines(plot):
 
 
 def test_the_axes_stay_where_they_are_from_plot_to_plot():
-    first = opened(render_losses(rows_of(1), 100))
-    last = opened(render_losses(rows_of(100, scale=50.0), 100))
+    first = opened(plot_of(rows_of(1), 100))
+    last = opened(plot_of(rows_of(100, scale=50.0), 100))
     across, down = spines(first)
     assert len(across) >= 2  # the bottom of either axes
     assert len(down) >= 1
@@ -83,7 +97,7 @@ def test_the_axes_stay_where_they_are_from_plot_to_plot():
 
 def test_an_epoch_is_drawn_at_the_same_place_early_and_late():
     rows = rows_of(40)
-    early, late = opened(render_losses(rows[:20], 40)), opened(render_losses(rows, 40))
+    early, late = opened(plot_of(rows[:20], 40)), opened(plot_of(rows, 40))
     _, (left, *_) = spines(early)
     differs = np.flatnonzero((early != late).any(axis=-1)[60:].any(axis=0))
     # The first half of the plot is the same picture, below the title.
@@ -92,16 +106,16 @@ def test_an_epoch_is_drawn_at_the_same_place_early_and_late():
 
 def test_a_value_above_the_axes_is_marked_at_the_rim():
     rows = rows_of(10)
-    inside = opened(render_losses(rows, 10))
+    inside = opened(plot_of(rows, 10))
     rows[4] = rows[4] | {"d_loss": 4000.0}
-    beyond = opened(render_losses(rows, 10))
+    beyond = opened(plot_of(rows, 10))
     red = (beyond[..., 0] > 150) & (beyond[..., 1:3] < 80).all(axis=-1)
     were = (inside[..., 0] > 150) & (inside[..., 1:3] < 80).all(axis=-1)
     assert np.flatnonzero(red.any(axis=1)).min() < np.flatnonzero(were.any(axis=1)).min()
 
 
 def test_a_plot_needs_no_rows():
-    assert opened(render_losses([], 5)).shape == opened(render_losses(rows_of(1), 5)).shape
+    assert opened(plot_of([], 5)).shape == opened(plot_of(rows_of(1), 5)).shape
 
 
 HOSTILE = '<script>alert("x")</script>&amp;\'"><img src=x onerror=alert(1)>'
@@ -113,12 +127,17 @@ SETTINGS = {
     "image_width": WIDTH,
     "seed": 0,
 }
-FACTS = {
-    "settings": SETTINGS,
-    "data": {"slices": 1300, "fingerprint": "f" * 64},
-    "machine": {"device_name": HOSTILE},
-    "versions": {"torch": "2.14.1"},
-}
+DATA = DataFacts(slices=1300, training=1300, holdout=0, fingerprint="f" * 64)
+FACTS = RunFacts(
+    settings=SETTINGS,
+    identity={},
+    revision=2,
+    data=DATA,
+    machine=MachineFacts(
+        device="cpu", device_name=HOSTILE, precision="fp32", platform="linux", ranks=1
+    ),
+    versions={"torch": "2.14.1"},
+)
 
 
 REAL, DRAWN = render_grid(noise(3), 8), render_grid(noise(2), 8)
@@ -127,13 +146,14 @@ REAL, DRAWN = render_grid(noise(3), 8), render_grid(noise(2), 8)
 @cache
 def page(epochs_done):
     return render_report(
-        rows=rows_of(epochs_done),
+        rows=as_rows(rows_of(epochs_done)),
         facts=FACTS,
+        memory={"weights_mib": 1.5},
         epochs=7,
         images_seen=4321,
         real_grid=REAL,
         grid=DRAWN,
-        losses=render_losses(rows_of(epochs_done), 7),
+        losses=plot_of(rows_of(epochs_done), 7),
     ).decode()
 
 
@@ -171,13 +191,30 @@ def test_the_report_tells_the_last_epoch_and_the_limits():
     assert "not for diagnosis" in text
 
 
+SCORE = {
+    "swd_floor": 0.05,
+    "swd_against": "holdout",
+    "spread": 1.0,
+    "duplicates": 0.0,
+    "score_seconds": 1.0,
+}
+
+
 def r3_rows_of(count, *, scored=True):
     rng = np.random.default_rng(4)
     rows = []
     for number in range(1, count + 1):
-        row = {"epoch": number, "d_loss": 0.6, "g_loss": 0.9, "real_score": 0.6, "augment_p": 0.3}
+        row = {
+            "epoch": number,
+            "images_seen": number,
+            "images_per_second": 9.5,
+            "d_loss": 0.6,
+            "g_loss": 0.9,
+            "real_score": 0.6,
+            "augment_p": 0.3,
+        }
         if scored and number % 2:
-            row |= {"swd": float(rng.uniform(0.1, 0.9)), "swd_floor": 0.05}
+            row |= SCORE | {"swd": float(rng.uniform(0.1, 0.9))}
         rows.append(row)
     return rows
 
@@ -186,17 +223,16 @@ RED = (0xC0, 0x39, 0x2B)
 
 
 def test_the_distance_is_a_third_panel_from_the_first_plot_on():
-    two = opened(render_losses(rows_of(3), 9))
+    two = opened(plot_of(rows_of(3), 9))
     for rows in ([], r3_rows_of(1), r3_rows_of(9)):
-        three = opened(render_losses(rows, 9, is_relativistic=True, is_scored=True))
+        three = opened(plot_of(rows, 9, model="r3-s", is_scored=True))
         assert three.shape[1] == two.shape[1]
         assert three.shape[0] > 1.3 * two.shape[0]
 
 
 def test_the_axes_of_a_scored_plot_stay_too():
     first, last = (
-        opened(render_losses(r3_rows_of(count), 50, is_relativistic=True, is_scored=True))
-        for count in (1, 50)
+        opened(plot_of(r3_rows_of(count), 50, model="r3-s", is_scored=True)) for count in (1, 50)
     )
     across, down = spines(first)
     assert len(across) >= 3
@@ -204,11 +240,11 @@ def test_the_axes_of_a_scored_plot_stay_too():
     assert np.array_equal(first[:, : min(down) - 1], last[:, : min(down) - 1])
 
 
-@pytest.mark.parametrize(("is_relativistic", "chance"), [(True, np.log(2)), (False, 2 * np.log(2))])
-def test_chance_is_marked_where_each_family_has_it(is_relativistic, chance):
+@pytest.mark.parametrize(("model", "chance"), [("r3-s", np.log(2)), ("dcgan", 2 * np.log(2))])
+def test_chance_is_marked_where_each_family_has_it(model, chance):
     def plot(d_loss):
         rows = [row | {"d_loss": d_loss} for row in rows_of(9)]
-        return opened(render_losses(rows, 9, is_relativistic=is_relativistic))
+        return opened(plot_of(rows, 9, model=model))
 
     # The title is black and the legend is the first red: D's line is the second.
     red = np.flatnonzero(
@@ -224,18 +260,18 @@ def test_chance_is_marked_where_each_family_has_it(is_relativistic, chance):
 def test_the_report_tells_warnings_the_best_and_what_is_held_out():
     assert "Warnings" not in page(2)
     scored = rows_of(2)
-    scored[-1] |= {"swd": 0.25, "swd_floor": 0.05, "swd_against": "holdout", "coverage": 0.5}
-    data = FACTS["data"] | {"training": 1200, "holdout": 100}
+    scored[-1] |= SCORE | {"swd": 0.25, "coverage": 0.5}
     text = render_report(
-        rows=scored,
-        facts=FACTS | {"data": data},
+        rows=as_rows(scored),
+        facts=replace(FACTS, data=replace(DATA, training=1200, holdout=100)),
+        memory={},
         epochs=7,
         images_seen=1,
         real_grid=REAL,
         grid=DRAWN,
         losses=DRAWN,
-        events=[{"event": "collapse", "first_epoch": 3, "last_epoch": 5}],
-        best={"epoch": 1, "images_seen": 13, "swd": 0.125},
+        alarms=[AlarmSpan("collapse", 3, 5)],
+        best=BestScore(1, 13, 0.125),
     ).decode()
     assert "<h2>Warnings</h2>" in text
     assert "<th>epochs 3 to 5</th><td>The generator draws too much of the same<" in text

@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from mrigan.models.batchnorm import BatchNorm2d
+from mrigan.models.dcgan.family import recipe
+from mrigan.models.dcgan.networks import Discriminator, Generator
 from mrigan.runtime.ranks import ALONE
 from mrigan.training.loop import train
+from mrigan.training.micro_batches import split_by_groups
 from mrigan.training.plan import Plan
 from mrigan.training.running_statistics import RunningStatistics
-from mrigan.training.shares import by_groups
-from mrigan.training.state import AdamValues, build_state
+from mrigan.training.state import build_state
 
 SIZE = (33, 47)
 SLICES = torch.rand(22, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
@@ -45,7 +47,7 @@ def test_the_running_statistics_are_those_that_one_group_after_another_leaves():
     x = torch.randn(11, 5, 3, 2, dtype=torch.double) * 3 + 1
     for group in x.split(4):
         theirs(group)
-    share = by_groups(11, 8, 4, ALONE, together=False)
+    share = split_by_groups(11, 8, 4, ALONE, together=False)
     assert share.cuts == ((0, 8), (8, 11))
     statistics = RunningStatistics(ours, share)
     for start, stop in share.cuts:
@@ -61,17 +63,25 @@ def test_the_running_statistics_are_those_that_one_group_after_another_leaves():
 
 def a_step_of_dcgan(micro_batch):
     state = build_state(
-        latent_dim=6,
-        height=SIZE[0],
-        width=SIZE[1],
-        adam=AdamValues(2e-3, 1e-3, (0.5, 0.999)),
+        lambda: (Generator(6, *SIZE), Discriminator(*SIZE)),
+        g_lr=2e-3,
+        d_lr=1e-3,
+        beta1=0.5,
         micro_batch=micro_batch,
         seed=0,
         device=torch.device("cpu"),
     )
     plan = Plan(slices=22, epochs=1, batch_size=4, accumulation_steps=6)
     autocast = torch.autocast("cpu", enabled=False)
-    (tick,) = train(state, SLICES.__getitem__, plan, latent_dim=6, seed=0, autocast=autocast)
+    (tick,) = train(
+        state,
+        SLICES.__getitem__,
+        plan,
+        latent_dim=6,
+        seed=0,
+        autocast=autocast,
+        recipe=recipe(beta2=0.999),
+    )
     found = {
         f"{name}.{key}": weight.grad
         for name, network in (("G", state.G), ("D", state.D))

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch.autograd import DeviceType
 
-from mrigan.models import r3
+from mrigan.models.r3 import networks as r3
 
 BENCH = Path(__file__).parents[1] / "bench"
 SECTIONS = ("correctness", "speed", "limits", "start", "kernels", "quality")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from mrigan.models.r3 import Discriminator, Preset
+from mrigan.models.r3.networks import Discriminator, Preset
 from mrigan.runtime.time_limit import TimeLimitError, time_limit
 from mrigan.training.compiled import CompiledPass
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mrigan.models.dcgan import Discriminator, Generator, UpsampledConv2d
-from mrigan.models.losses import fake_loss, real_loss
+from mrigan.models.dcgan.gradients import fake_loss, real_loss
+from mrigan.models.dcgan.networks import Discriminator, Generator, UpsampledConv2d
 
 
 def count(network):

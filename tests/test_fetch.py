@@ -26,7 +26,7 @@ def record(data):
 
 RUN = {
     "status.json": b'{"state": "completed"}',
-    "settings.json": b"{}",
+    "run.json": b"{}",
     "metrics.jsonl": b'{"epoch": 1}\n',
     "report.html": b"<html></html>",
     "data/manifest.jsonl": b"{}\n",

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
+from mrigan.jobs.build import fresh_state, recipe_of
 from mrigan.runtime.device import choose_hardware
 from mrigan.settings.fields import Settings
 from mrigan.training.loop import train
@@ -24,15 +24,13 @@ MODELS = ("r3-tiny", "dcgan")
 
 def steps(device, model="r3-tiny", *, count=2, graphs=False, is_exact=False, **chosen):
     """The state after ``count`` steps of 256 images, all sums, and D's gradient in the first."""
-    settings = with_defaults(
-        Settings(
-            model=model,
-            image_height=SIZE[0],
-            image_width=SIZE[1],
-            batch_size=32,
-            accumulation_steps=8,
-            **chosen,
-        )
+    settings = Settings(
+        model=model,
+        image_height=SIZE[0],
+        image_width=SIZE[1],
+        batch_size=32,
+        accumulation_steps=8,
+        **chosen,
     )
     hardware = choose_hardware(device, "fp32")
     plan = Plan(slices=IMAGES, epochs=count, batch_size=32, accumulation_steps=8)
@@ -48,10 +46,10 @@ def steps(device, model="r3-tiny", *, count=2, graphs=False, is_exact=False, **c
         state,
         lambda indices: SLICES[indices].to(hardware.device, dtype),
         plan,
-        latent_dim=known(settings.latent_dim),
+        latent_dim=settings.latent_dim,
         seed=0,
         autocast=hardware.autocast(),
-        family=family_of(settings, plan),
+        recipe=recipe_of(settings, plan),
         graphs=graphs,
     ):
         flat = [weight.grad.flatten().cpu().double() for weight in state.D.parameters()]

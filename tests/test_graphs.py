@@ -8,19 +8,22 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from mrigan.models.augment import Policy
-from mrigan.models.r3 import Preset
+from mrigan.models.dcgan import family as dcgan_family
+from mrigan.models.dcgan import networks as dcgan
+from mrigan.models.family import Augmentation, Ramp
+from mrigan.models.r3 import family as r3_family
+from mrigan.models.r3 import networks as r3
+from mrigan.models.r3.schedule import r3_schedule
 from mrigan.training import graphs, loop
 from mrigan.training.adaptive import AdaptiveP
-from mrigan.training.family import DCGAN, r3
 from mrigan.training.graphs import WARM_UP_RUNS, Graphs, Lane
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.schedule import Ramp, r3_schedule
-from mrigan.training.state import AdamValues, build_state
+from mrigan.training.state import build_state
 
 SIZE = (33, 47)
 SLICES = torch.rand(20, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
-SMALLEST = Preset(widths=(8, 8, 8, 8, 8))
+SMALLEST = r3.Preset(widths=(8, 8, 8, 8, 8))
 
 
 class Recorded:
@@ -63,16 +66,20 @@ class Recorded:
 
 
 def state_of(preset, seed=0, micro_batch=8):
+    def networks():
+        if preset is None:
+            return dcgan.Generator(6, *SIZE), dcgan.Discriminator(*SIZE)
+        return r3.Generator(preset, 6, *SIZE), r3.Discriminator(preset, *SIZE)
+
     state = build_state(
-        latent_dim=6,
-        height=SIZE[0],
-        width=SIZE[1],
-        adam=AdamValues(2e-3, 1e-3, (0.0 if preset else 0.5, 0.9)),
+        networks,
+        g_lr=2e-3,
+        d_lr=1e-3,
+        beta1=0.0 if preset else 0.5,
         micro_batch=micro_batch,
         seed=seed,
         device=torch.device("cpu"),
-        preset=preset,
-        with_average=preset is not None,
+        with_ema=preset is not None,
     )
     state.augment = AdaptiveP.of(p=0.5, sign_sum=100.0, pairs=245)
     return state
@@ -82,10 +89,10 @@ def ticks_of(state, preset, *, bad=(), slices=20, epochs=3):
     """Steps of 8, 8 and 4; the reals of those that begin at ``bad`` are not numbers."""
     plan = Plan(slices=slices, epochs=epochs, batch_size=4, accumulation_steps=2)
     schedule = r3_schedule(total_images=plan.total_images, gamma=Ramp(0.1, 2.0))
-    family = DCGAN
+    recipe = dcgan_family.recipe(beta2=0.9)
     if preset:
         policy = Policy(flips=True, rotation_degrees=10.0)
-        family = r3(schedule, policy=policy, size=SIZE, augment_by="adaptive")
+        recipe = r3_family.recipe(schedule, Augmentation(policy, SIZE, "adaptive"))
 
     def take(indices):
         return SLICES[indices] * (math.nan if state.images_seen in bad else 1.0)
@@ -97,7 +104,7 @@ def ticks_of(state, preset, *, bad=(), slices=20, epochs=3):
         latent_dim=6,
         seed=0,
         autocast=torch.autocast("cpu", enabled=False),
-        family=family,
+        recipe=recipe,
         graphs=True,
     )
 

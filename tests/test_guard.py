@@ -7,11 +7,13 @@ import pytest
 import torch
 
 from mrigan.errors import DivergedError
+from mrigan.models.dcgan.family import recipe
+from mrigan.models.dcgan.networks import Discriminator, Generator
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.guard import ATTEMPTS, SKIPS, Verdict
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.state import AdamValues, build_state
+from mrigan.training.state import build_state
 
 SIZE = (33, 47)
 LATENTS = 6
@@ -28,10 +30,10 @@ def every_step_is_read(monkeypatch):
 
 def state_of():
     return build_state(
-        latent_dim=LATENTS,
-        height=SIZE[0],
-        width=SIZE[1],
-        adam=AdamValues(2e-3, 1e-3, (0.5, 0.999)),
+        lambda: (Generator(LATENTS, *SIZE), Discriminator(*SIZE)),
+        g_lr=2e-3,
+        d_lr=1e-3,
+        beta1=0.5,
         micro_batch=STEP,
         seed=0,
         device=torch.device("cpu"),
@@ -59,6 +61,7 @@ def ticks_of(state, is_bad, *, phase="d", epochs=4, shown=None):
         latent_dim=LATENTS,
         seed=0,
         autocast=torch.autocast("cpu", enabled=False),
+        recipe=recipe(beta2=0.999),
     )
 
 
@@ -271,7 +274,15 @@ def test_a_bad_streak_that_a_checkpoint_falls_into_is_answered_as_without_it(mon
             return SLICES[indices] * (math.nan if is_bad else 1.0)
 
         autocast = torch.autocast("cpu", enabled=False)
-        return train(state, take, plan, latent_dim=LATENTS, seed=0, autocast=autocast)
+        return train(
+            state,
+            take,
+            plan,
+            latent_dim=LATENTS,
+            seed=0,
+            autocast=autocast,
+            recipe=recipe(beta2=0.999),
+        )
 
     whole, first, second = state_of(), state_of(), state_of()
     said = [(tick.verdict, tick.images_seen) for tick in steps_of(whole)]

@@ -30,7 +30,7 @@ def archive():
 def run(tmp_path, archive):
     """A run that an earlier job has written, and the platform's archive of it."""
     store = open_store(str(tmp_path / "run"))
-    for key in ("settings.json", "status.json", "samples/real.png", archive):
+    for key in ("run.json", "status.json", "samples/real.png", archive):
         store.put(key, b"{}")
     return store
 

@@ -1,6 +1,6 @@
 """What is written beside training becomes rarer only where it would slow training down."""
 
-from mrigan.jobs.train.record.pace import Pace
+from mrigan.jobs.train.pace import Pace
 
 
 class Clock:

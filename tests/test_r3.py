@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mrigan.models.r3 import PRESETS, Discriminator, Generator, Preset
-from mrigan.models.r3_layers import (
+from mrigan.models.r3.layers import (
     Conv,
     Doubled,
     FromPixels,
@@ -15,6 +14,7 @@ from mrigan.models.r3_layers import (
     haar_basis,
     pyramid,
 )
+from mrigan.models.r3.networks import PRESETS, Discriminator, Generator, Preset
 
 TINY = PRESETS["r3-tiny"]
 SIZE = (32, 40)

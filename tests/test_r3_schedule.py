@@ -6,21 +6,21 @@ import pytest
 import torch
 from torch import nn
 
-from mrigan.errors import SettingsError
-from mrigan.jobs.model import family_of, first_micro_batch, fresh_state, with_defaults
-from mrigan.models import dcgan
+from mrigan.jobs.build import first_micro_batch, fresh_state, recipe_of
+from mrigan.models.dcgan import networks as dcgan
+from mrigan.models.family import Ramp
+from mrigan.models.r3.schedule import (
+    GAMMAS,
+    gamma_for,
+    gammas,
+    r3_schedule,
+)
 from mrigan.runtime.device import Hardware, choose_hardware
 from mrigan.settings.fields import Settings
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.ema import averaged_copy, decay_of, recalibrate_batchnorm, update_average
+from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.schedule import (
-    GAMMAS,
-    Ramp,
-    gamma_for,
-    gamma_ramp,
-    r3_schedule,
-)
 
 
 def test_every_value_follows_one_half_cosine_through_the_burn_in_and_then_stays():
@@ -48,8 +48,8 @@ def test_the_average_is_never_left_behind_and_its_memory_ends_at_100_000_images(
 
 
 def test_gamma_goes_with_the_number_of_pixels():
-    assert gamma_ramp("small", 200, 160) == (2.5, 20.0)
-    assert gamma_ramp("paper", 32, 40) == pytest.approx((75 * 0.04, 7.5 * 0.04))
+    assert gammas(200, 160)["small"] == (2.5, 20.0)
+    assert gammas(32, 40)["paper"] == pytest.approx((75 * 0.04, 7.5 * 0.04))
 
 
 def test_gamma_goes_smoothly_from_few_slices_to_many():
@@ -61,23 +61,27 @@ def test_gamma_goes_smoothly_from_few_slices_to_many():
         assert below == pytest.approx(above, rel=1e-3)
 
 
-def test_a_gamma_that_does_not_exist_is_refused():
-    with pytest.raises(SettingsError, match="'papre' does not exist; choose one of small, con"):
-        gamma_ramp("papre", 200, 160)
-
-
 @pytest.mark.parametrize(
     ("given", "rates"),
     [({}, (4e-3, 4e-3)), ({"d_lr": 1e-4}, (4e-3, 1e-4)), ({"model": "r3-s"}, (2e-4, 2e-4))],
 )
 def test_a_preset_begins_at_its_own_rates_or_those_given_and_ends_at_a_quarter(given, rates):
     sizes = {"image_height": 32, "image_width": 32}
-    settings = with_defaults(Settings(**({"model": "r3-tiny"} | sizes | given)))
+    settings = Settings(**({"model": "r3-tiny"} | sizes | given))
     plan = Plan(slices=10, epochs=2, batch_size=5, accumulation_steps=1)
-    state, family = fresh_state(settings, choose_hardware("cpu", "fp32")), family_of(settings, plan)
-    for images_seen, factor in ((0, 1), (8, 0.25)):
-        state.images_seen = images_seen
-        family.begin_step(state)
+    state = fresh_state(settings, choose_hardware("cpu", "fp32"))
+    ticks = train(
+        state,
+        lambda indices: torch.zeros(len(indices), 1, 32, 32),
+        plan,
+        latent_dim=settings.latent_dim,
+        seed=0,
+        autocast=torch.autocast("cpu", enabled=False),
+        recipe=recipe_of(settings, plan),
+    )
+    for images_seen, factor in ((0, 1), (10, 0.25)):
+        while state.images_seen <= images_seen:
+            next(ticks)
         found = [optim.lr for optim in (state.g_optim, state.d_optim)]
         assert found == pytest.approx([factor * rate for rate in rates])
 
@@ -95,7 +99,7 @@ def test_a_preset_begins_at_its_own_rates_or_those_given_and_ends_at_a_quarter(g
     ],
 )
 def test_the_first_micro_batch_is_all_that_a_gpu_may_hold(given, device, world, expected):
-    settings = with_defaults(Settings(**({"model": "r3-s"} | given)))
+    settings = Settings(**({"model": "r3-s"} | given))
     hardware = Hardware(torch.device(device), torch.float32, "a device")
     ranks = SimpleNamespace(world=SimpleNamespace(size=world))
     assert first_micro_batch(settings, hardware, ranks) == expected
@@ -177,7 +181,7 @@ def test_p_waits_until_enough_pairs_are_counted_however_they_arrive():
 
 
 def test_an_ema_that_was_asked_for_has_that_half_life_from_the_start():
-    settings = with_defaults(Settings(model="r3-tiny", ema_images=500.0))
+    settings = Settings(model="r3-tiny", ema_images=500.0)
     plan = Plan(slices=100, epochs=2, batch_size=5, accumulation_steps=1)
-    schedule = family_of(settings, plan).schedule
-    assert [schedule.at(images).ema_half_life_images for images in (0, 100, 200)] == [500.0] * 3
+    values = recipe_of(settings, plan).values
+    assert [values(images).ema_half_life_images for images in (0, 100, 200)] == [500.0] * 3

@@ -7,15 +7,16 @@ import pytest
 import torch
 
 from mrigan.models.augment import Policy
-from mrigan.models.r3 import Preset
+from mrigan.models.family import Augmentation
+from mrigan.models.r3.family import recipe
+from mrigan.models.r3.networks import Discriminator, Generator, Preset
+from mrigan.models.r3.schedule import gammas, r3_schedule
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
-from mrigan.training.family import r3
 from mrigan.training.guard import Verdict
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.schedule import gamma_ramp, r3_schedule
-from mrigan.training.state import AdamValues, build_state
+from mrigan.training.state import build_state
 
 SIZE = (33, 47)
 LATENTS = 6
@@ -37,15 +38,14 @@ def stir(state):
 
 def state_of(seed=0, micro_batch=8, rates=(2e-4, 2e-4)):
     state = build_state(
-        latent_dim=LATENTS,
-        height=SIZE[0],
-        width=SIZE[1],
-        adam=AdamValues(*rates, (0.0, 0.9)),
+        lambda: (Generator(SMALLEST, LATENTS, *SIZE), Discriminator(SMALLEST, *SIZE)),
+        g_lr=rates[0],
+        d_lr=rates[1],
+        beta1=0.0,
         micro_batch=micro_batch,
         seed=seed,
         device=torch.device("cpu"),
-        preset=SMALLEST,
-        with_average=True,
+        with_ema=True,
     )
     stir(state)
     # Half of all transformations, and so near a decision that p moves within a step or two.
@@ -60,13 +60,8 @@ def plan_of(slices=11, epochs=2, batch_size=4, accumulation_steps=2):
 
 
 def ticks_of(state, plan, *, seed=0, autocast=FP32, augment_by="adaptive", take=None):
-    gamma = gamma_ramp("small", *SIZE)
-    family = r3(
-        r3_schedule(total_images=plan.total_images, gamma=gamma),
-        policy=EVERYTHING,
-        size=SIZE,
-        augment_by=augment_by,
-    )
+    schedule = r3_schedule(total_images=plan.total_images, gamma=gammas(*SIZE)["small"])
+    augmentation = Augmentation(EVERYTHING, SIZE, augment_by) if augment_by != "none" else None
     return train(
         state,
         take or (lambda indices: SLICES[indices].to(state.G.basis)),
@@ -74,7 +69,7 @@ def ticks_of(state, plan, *, seed=0, autocast=FP32, augment_by="adaptive", take=
         latent_dim=LATENTS,
         seed=seed,
         autocast=autocast,
-        family=family,
+        recipe=recipe(schedule, augmentation),
     )
 
 
@@ -255,9 +250,9 @@ def test_going_back_halves_the_schedules_rates_and_restores_average_and_augmenta
 
 def test_what_fitted_elsewhere_is_not_taken_over():
     saved = snapshot(state_of(micro_batch=3))
-    for place, micro_batch in (("", 3), ("1 x NVIDIA H200", 8)):
+    for hardware, micro_batch in (("", 3), ("1 x NVIDIA H200", 8)):
         state = state_of()
-        state.place = place
+        state.hardware = hardware
         restore(state, saved)
         assert state.micro_batch == micro_batch
 

@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from mrigan.models.augment import Policy, augment, draw_warp
-from mrigan.models.r3 import PRESETS, Discriminator, Generator, Preset
-from mrigan.models.relativistic import (
+from mrigan.models.r3.losses import (
     d_loss,
     d_terms,
     g_loss,
@@ -15,6 +14,7 @@ from mrigan.models.relativistic import (
     real_signs,
     squared_slopes,
 )
+from mrigan.models.r3.networks import PRESETS, Discriminator, Generator, Preset
 
 SMALL = Preset(widths=(8,))
 SIZE = (32, 33)

@@ -76,7 +76,7 @@ def settings_of(tmp_path):
 def test_every_form_means_the_same(settings_of, form):
     found = settings_of(FORMS[form])
     assert (found.epochs, found.g_lr, found.fit) == (7, 2e-4, "pad")
-    assert (found.beta1, found.d_lr) == (None, None)
+    assert (found.beta1, found.d_lr) == (0.5, 0.0002)  # the defaults of dcgan
     assert (found.output_uri, found.sse, found.sse_kms_key_id) == (
         "s3://bucket/run",
         "aws:kms",

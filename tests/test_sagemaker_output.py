@@ -7,8 +7,8 @@ import pytest
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import keep_newest, publish_checkpoint
+from mrigan.artifacts.run_facts import DataFacts, MachineFacts, RunFacts
 from mrigan.errors import SettingsError, StorageError
-from mrigan.jobs.model import with_defaults
 from mrigan.jobs.train.output import open_output
 from mrigan.settings.identity import identity
 from mrigan.settings.sources import load_settings
@@ -16,7 +16,7 @@ from mrigan.storage.store import open_store
 from mrigan.training.checkpoint import REVISION
 
 RUN = {
-    "settings.json": "",  # filled in by ``write_run``
+    "run.json": "",  # filled in by ``write_run``
     "status.json": "{}",
     "metrics.jsonl": "{}\n",
     "report.html": "<p>",
@@ -53,15 +53,24 @@ def checkpointed(ml_root):
 
 def settings_for(uri, **changed):
     options = {name: str(value) for name, value in changed.items()}
-    return with_defaults(load_settings({"output_uri": str(uri), **options}))
+    return load_settings({"output_uri": str(uri), **options})
+
+
+def facts_of(settings):
+    return RunFacts(
+        settings={},
+        identity=identity(settings),
+        revision=REVISION,
+        data=DataFacts(slices=1, training=1, holdout=0, fingerprint=""),
+        machine=MachineFacts(device="", device_name="", precision="", platform="", ranks=1),
+        versions={},
+    )
 
 
 def write_run(store, settings):
     for key, text in RUN.items():
         store.put(key, text.encode())
-    run_tree.write_json(
-        store, "settings.json", {"identity": identity(settings), "revision": REVISION}
-    )
+    run_tree.write_json(store, "run.json", facts_of(settings).to_json())
 
 
 def files_of(folder):

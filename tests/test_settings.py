@@ -4,7 +4,6 @@ import json
 import pytest
 
 from mrigan.errors import SettingsError
-from mrigan.jobs.model import with_defaults
 from mrigan.settings import allocator
 from mrigan.settings.describe import add_options, described
 from mrigan.settings.fields import Settings
@@ -19,7 +18,7 @@ def problems(options=None, **named):
 
 
 def test_the_defaults_are_the_seeds():
-    settings = with_defaults(load_settings())
+    settings = load_settings()
     assert (settings.image_height, settings.image_width) == (200, 160)
     assert (settings.latent_dim, settings.batch_size, settings.accumulation_steps) == (100, 32, 8)
     assert (settings.epochs, settings.model, settings.seed) == (500, "dcgan", 0)

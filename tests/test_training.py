@@ -7,25 +7,29 @@ import pytest
 import torch
 
 from mrigan.errors import DivergedError, MriganError
-from mrigan.training.accumulation import MicroBatch, accumulate_d, accumulate_g
+from mrigan.models.dcgan.family import recipe
+from mrigan.models.dcgan.gradients import fill_d, fill_g
+from mrigan.models.dcgan.networks import Discriminator, Generator
+from mrigan.models.micro_batch import MicroBatch
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.loop import train
-from mrigan.training.memory import with_halving
+from mrigan.training.micro_batches import with_halving
 from mrigan.training.plan import Plan
-from mrigan.training.state import AdamValues, build_state
+from mrigan.training.state import build_state
 
 CPU = torch.device("cpu")
 FP32 = torch.autocast("cpu", enabled=False)
 SIZE = (33, 47)
 LATENTS = 6
+ZERO = torch.zeros(())
 
 
 def state_of(seed=0, micro_batch=4, g_lr=2e-3):
     return build_state(
-        latent_dim=LATENTS,
-        height=SIZE[0],
-        width=SIZE[1],
-        adam=AdamValues(g_lr, 1e-3, (0.5, 0.999)),
+        lambda: (Generator(LATENTS, *SIZE), Discriminator(*SIZE)),
+        g_lr=g_lr,
+        d_lr=1e-3,
+        beta1=0.5,
         micro_batch=micro_batch,
         seed=seed,
         device=CPU,
@@ -46,7 +50,15 @@ def plan_of(epochs=3, slices=11, batch_size=4, accumulation_steps=2):
 
 def ticks_of(state, plan, seed=0, autocast=FP32):
     take = SLICES.__getitem__
-    return train(state, take, plan, latent_dim=LATENTS, seed=seed, autocast=autocast)
+    return train(
+        state,
+        take,
+        plan,
+        latent_dim=LATENTS,
+        seed=seed,
+        autocast=autocast,
+        recipe=recipe(beta2=0.999),
+    )
 
 
 def weights(state):
@@ -75,7 +87,17 @@ def test_no_slice_of_an_epoch_is_left_out_or_shown_twice():
         return SLICES[indices]
 
     state, plan = state_of(), plan_of(epochs=2)
-    ticks = list(train(state, take, plan, latent_dim=LATENTS, seed=0, autocast=FP32))
+    ticks = list(
+        train(
+            state,
+            take,
+            plan,
+            latent_dim=LATENTS,
+            seed=0,
+            autocast=FP32,
+            recipe=recipe(beta2=0.999),
+        )
+    )
     assert sorted(shown[:11]) == sorted(shown[11:]) == list(range(11))
     assert shown[:11] != shown[11:]
     assert [tick.step_images for tick in ticks] == [8, 3, 8, 3]
@@ -100,9 +122,9 @@ def test_cutting_a_step_into_ragged_micro_batches_does_not_change_the_gradients(
 
     found = []
     for sizes in ([7], list(cut)):
-        d_sums = accumulate_d(G, D, batches(sizes), step_images=7, autocast=FP32)
+        d_sums = fill_d(G, D, batches(sizes), step_images=7, autocast=FP32, gamma=ZERO)
         d_grads = gradients(D)
-        g_sums = accumulate_g(G, D, batches(sizes), step_images=7, autocast=FP32)
+        g_sums = fill_g(G, D, batches(sizes), step_images=7, autocast=FP32, gamma=ZERO)
         found.append((d_sums, g_sums, d_grads, gradients(G)))
     torch.testing.assert_close(found[0], found[1])
 
@@ -111,10 +133,10 @@ def test_each_half_step_leaves_the_other_network_alone():
     state = state_of()
     G, D = state.G, state.D
     batch = MicroBatch(z=torch.randn(3, LATENTS), real=SLICES[:3])
-    accumulate_d(G, D, iter([batch]), step_images=3, autocast=FP32)
+    fill_d(G, D, iter([batch]), step_images=3, autocast=FP32, gamma=ZERO)
     assert all(weight.grad is None for weight in G.parameters())
     D.zero_grad(set_to_none=True)
-    accumulate_g(G, D, iter([batch]), step_images=3, autocast=FP32)
+    fill_g(G, D, iter([batch]), step_images=3, autocast=FP32, gamma=ZERO)
     assert all(weight.grad is None for weight in D.parameters())
     assert all(weight.requires_grad for weight in D.parameters())
 
@@ -249,13 +271,13 @@ def test_steps_import_no_compiler():
     """Dynamo and the symbolic shapes cost each start seconds, and nothing here is compiled."""
     script = """
 import sys, torch
-from mrigan.jobs.model import family_of, fresh_state, with_defaults
+from mrigan.jobs.build import fresh_state, recipe_of
 from mrigan.runtime.device import choose_hardware
 from mrigan.settings.fields import Settings
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 for model in ("dcgan", "r3-tiny"):
-    settings = with_defaults(Settings(model=model, image_height=32, image_width=32))
+    settings = Settings(model=model, image_height=32, image_width=32)
     plan = Plan(slices=4, epochs=1, batch_size=4, accumulation_steps=1)
     hardware = choose_hardware("cpu", "fp32")
     for _ in train(
@@ -265,7 +287,7 @@ for model in ("dcgan", "r3-tiny"):
         latent_dim=settings.latent_dim,
         seed=0,
         autocast=hardware.autocast(),
-        family=family_of(settings, plan),
+        recipe=recipe_of(settings, plan),
     ):
         pass
 print([name for name in ("torch._dynamo", "sympy", "torch._inductor") if name in sys.modules])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from gpu_check.report import FAILED, SKIPPED, Report, Row
-from mrigan.models import r3
+from mrigan.models.r3 import networks as r3
 
 # A sentence is enough of an error.
 _REASON_CHARACTERS = 300

@@ -15,11 +15,12 @@ from gpu_check.report import FAILED, Row
 from gpu_check.rounding import allowed
 from gpu_check.slices import drawn
 from mrigan.data.slices import to_unit
-from mrigan.jobs.model import is_r3, known
 from mrigan.models.augment import Policy, Randoms, draw_randoms, warp_of
 from mrigan.models.batchnorm import norms_of
-from mrigan.training.accumulation import MicroBatch
-from mrigan.training.family import Family, Half
+from mrigan.models.dcgan.networks import DROPOUT
+from mrigan.models.family import Dropout, Half, Recipe
+from mrigan.models.micro_batch import MicroBatch
+from mrigan.settings.models import MODELS
 from mrigan.training.inputs import draw_keep, draw_latents
 from mrigan.training.step import TakeSlices
 
@@ -72,9 +73,9 @@ def _half(bench: Bench, model: str, name: str, precision: str) -> Row:
     """Sums and gradients of one half from the same weights and numbers."""
     with switches_kept(bench.device):
         job = _job(bench, model, on_cpu=True, precision="fp32")
-        families: list[Family] = []
-        _job(bench, model, on_cpu=True, precision="fp32", change_family=_kept(families))
-        half: Half = getattr(families[0], name)
+        recipes: list[Recipe] = []
+        _job(bench, model, on_cpu=True, precision="fp32", change_recipe=_kept(recipes))
+        half: Half = getattr(recipes[0], name)
         networks = (job.state.G, job.state.D)
         _move_zeros(networks)
         expected = _accumulated(half, networks, name, job, torch.device("cpu"), torch.float64)
@@ -88,7 +89,7 @@ def _half(bench: Bench, model: str, name: str, precision: str) -> Row:
     }
     worst = max(gaps.values())
     # A penalty is a square of slopes, and so has their error.
-    sums_limit = limits.gradient if is_r3(job.settings) and name == "d" else limits.value
+    sums_limit = limits.gradient if "r1" in half.sums else limits.value
     row: Row = {
         "gradient off by": gradient,
         "allowed": limits.gradient,
@@ -114,7 +115,7 @@ def _accumulated(
     G, D = (network.to(memory_format=torch.channels_last) for network in (G, D))
     for norm in norms_of(G):
         norm.group_images = _BATCH
-    totals = half.accumulate(
+    totals = half.fill_gradients(
         G,
         D,
         _batches(job, device, dtype),
@@ -131,8 +132,8 @@ def _accumulated(
 def _batches(job: Job, device: torch.device, dtype: torch.dtype) -> list[MicroBatch]:
     size = (job.settings.image_height, job.settings.image_width)
     real = to_unit(torch.from_numpy(drawn((_IMAGES, 1), size)[0]))
-    z = draw_latents(_IMAGES, known(job.settings.latent_dim), 7)
-    if is_r3(job.settings):
+    z = draw_latents(_IMAGES, job.settings.latent_dim, 7)
+    if MODELS[job.settings.model].family == "r3":
         warps = [_warp(size, seed) for seed in (8, 9)]
         moved = [type(warp)(*(rows.to(device, dtype) for rows in warp)) for warp in warps]
         return [
@@ -141,7 +142,7 @@ def _batches(job: Job, device: torch.device, dtype: torch.dtype) -> list[MicroBa
             )
         ]
     channels = sum(job.state.D.widths)
-    keeps = [draw_keep(_IMAGES, channels, seed).to(device) for seed in (8, 9)]
+    keeps = [draw_keep(_IMAGES, Dropout(channels, DROPOUT), seed).to(device) for seed in (8, 9)]
     return [MicroBatch(z.to(device, dtype), real.to(device, dtype), *keeps)]
 
 
@@ -200,7 +201,7 @@ def _halving(bench: Bench, model: str) -> Row:
     for fails in (False, True):
         with switches_kept(bench.device), heard() as warnings:
             change = _out_of_memory_at_capture if fails else None
-            job = _job(bench, model, graphs=True, precision="fp32", change_family=change)
+            job = _job(bench, model, graphs=True, precision="fp32", change_recipe=change)
             sums.append([_read(next(job.ticks).sums) for _ in range(10)])
     untouched, halved = sums
     # The step of the halving itself, before Adam has blown up the last bit.
@@ -238,23 +239,23 @@ def _poisoned(take: TakeSlices) -> TakeSlices:
     return poisoned
 
 
-def _kept(families: list[Family]) -> Callable[[Family], Family]:
-    def keep(family: Family) -> Family:
-        families.append(family)
-        return family
+def _kept(recipes: list[Recipe]) -> Callable[[Recipe], Recipe]:
+    def keep(recipe: Recipe) -> Recipe:
+        recipes.append(recipe)
+        return recipe
 
     return keep
 
 
-def _out_of_memory_at_capture(family: Family) -> Family:
+def _out_of_memory_at_capture(recipe: Recipe) -> Recipe:
     runs: list[int] = []
 
-    def accumulate(*args: Any, **how: Any) -> Tensor:
-        totals = family.d.accumulate(*args, **how)
+    def fill_gradients(*args: Any, **how: Any) -> Tensor:
+        totals = recipe.d.fill_gradients(*args, **how)
         if how["step_images"] == _IMAGES:
             runs.append(1)
             if len(runs) == _CAPTURE:
                 raise torch.OutOfMemoryError("as if")
         return totals
 
-    return replace(family, d=replace(family.d, accumulate=accumulate))
+    return replace(recipe, d=replace(recipe.d, fill_gradients=fill_gradients))

@@ -12,10 +12,10 @@ import torch
 
 from gpu_check.bench import Bench
 from mrigan.data.bank import open_bank
-from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
+from mrigan.jobs.build import fresh_state, recipe_of
+from mrigan.models.family import Recipe
 from mrigan.runtime.device import Hardware, choose_hardware, free_bytes
 from mrigan.settings.fields import Settings
-from mrigan.training.family import Family
 from mrigan.training.loop import Tick, train
 from mrigan.training.plan import Plan
 from mrigan.training.state import TrainingState
@@ -50,7 +50,7 @@ def begin(
     epochs: int = ENDLESS,
     device: torch.device | None = None,
     change_take: Callable[[TakeSlices], TakeSlices] | None = None,
-    change_family: Callable[[Family], Family] | None = None,
+    change_recipe: Callable[[Recipe], Recipe] | None = None,
     **chosen: Any,
 ) -> Job:
     """Build the networks of ``model`` and the loop that trains them on ``images``."""
@@ -58,36 +58,34 @@ def begin(
     if bench.is_tiny:
         chosen = {"batch_size": _TINY_BATCH, "accumulation_steps": _TINY_ROUNDS, **chosen}
     height, width = images.shape[2:]
-    settings = with_defaults(
-        Settings(
-            model=model,
-            image_height=height,
-            image_width=width,
-            epochs=epochs,
-            device=device.type,
-            precision=precision,
-            cuda_graphs=graphs,
-            **chosen,
-        )
+    settings = Settings(
+        model=model,
+        image_height=height,
+        image_width=width,
+        epochs=epochs,
+        device=device.type,
+        precision=precision,
+        cuda_graphs=graphs,
+        **chosen,
     )
     hardware = choose_hardware(device.type, precision)
     plan = Plan(
         slices=len(images),
         epochs=epochs,
         batch_size=settings.batch_size,
-        accumulation_steps=known(settings.accumulation_steps),
+        accumulation_steps=settings.accumulation_steps,
     )
     state = fresh_state(settings, hardware)
-    family = family_of(settings, plan)
+    recipe = recipe_of(settings, plan)
     bank = open_bank(images, hardware.device, free_bytes=free_bytes(hardware.device))
     ticks = train(
         state,
         change_take(bank.take) if change_take else bank.take,
         plan,
-        latent_dim=known(settings.latent_dim),
+        latent_dim=settings.latent_dim,
         seed=settings.seed,
         autocast=hardware.autocast(),
-        family=change_family(family) if change_family else family,
+        recipe=change_recipe(recipe) if change_recipe else recipe,
         graphs=graphs,
     )
     return Job(state=state, ticks=ticks, settings=settings, hardware=hardware, plan=plan)

@@ -18,7 +18,7 @@ import torch
 from gpu_check import child, correctness, job, kernels, limits, quality, speed, start
 from gpu_check.bench import ROOT, TINY_PRESET, Bench, DeadDeviceError, presets, reason_of
 from gpu_check.report import Report
-from mrigan.models import r3
+from mrigan.models.r3 import networks as r3
 
 # With what each may take of the whole.
 SECTIONS: dict[str, tuple[Callable[[Bench], None], float]] = {

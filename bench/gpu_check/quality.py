@@ -18,8 +18,7 @@ from mrigan.artifacts.grids import render_grid
 from mrigan.data.slices import to_grey
 from mrigan.evaluation.coverage import coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
-from mrigan.jobs.model import known
-from mrigan.models import r3
+from mrigan.settings.models import MODELS
 from mrigan.training.loop import fixed_latents
 
 _OVERHEAD_SECONDS = 7.0  # of a run: its shapes' trials, its scores
@@ -53,7 +52,7 @@ def run_rates(bench: Bench) -> None:
             (
                 f"{model} rate x{factor}",
                 model,
-                {"learning_rate": factor * r3.PRESETS[model].learning_rate},
+                {"rate": factor},
                 1.0,
             )
             for model in ("r3-s", "r3-m")
@@ -75,11 +74,13 @@ def _compare(bench: Bench, recipes: list[Recipe]) -> None:
 def trained(bench: Bench, name: str, model: str, changes: dict[str, Any], seconds: float) -> Row:
     """Train ``model`` for so long, score what it draws, and write it."""
     images = bench.slices()[0]
+    changes = dict(changes)
+    rate = changes.pop("rate", 1.0) * MODELS[model].g_lr
     changed = {model: changes} if changes else {}
     with switches_kept(bench.device), presets(changed), heard() as warnings:
         speed = _calibrated(bench, model)
         epochs = max(1, round(seconds * speed / len(images)))
-        job = begin(bench, model, images, epochs=epochs)
+        job = begin(bench, model, images, epochs=epochs, g_lr=rate, d_lr=rate)
         took, steps = _train(bench, job, seconds)
         row: Row = {
             "seconds": round(took, 1),
@@ -117,7 +118,7 @@ def fakes(job: Job, network: nn.Module, count: int) -> Tensor:
     torch.backends.cudnn.benchmark = False  # a few passes are not worth trials
     device = job.hardware.device
     with torch.no_grad(), job.hardware.autocast():
-        latents = fixed_latents(count, known(job.settings.latent_dim), seed=1).to(device)
+        latents = fixed_latents(count, job.settings.latent_dim, seed=1).to(device)
         drawn = torch.cat([to_grey(network(part)) for part in latents.split(64)]).cpu()
     network.train(was_training)
     return drawn

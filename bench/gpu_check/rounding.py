@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from torch import nn
 
-from mrigan.models.r3_layers import LEAK
+from mrigan.models.r3.layers import LEAK
 
 HALF_ULP = {"fp32": 2.0**-24, "tf32": 2.0**-11, "bf16": 2.0**-9}
 _DEVIATIONS = 4.0

@@ -16,9 +16,9 @@ from gpu_check.child import measured_alone
 from gpu_check.jobs import begin, heard
 from gpu_check.report import FAILED, Row
 from gpu_check.slices import repeated
-from mrigan.models import r3
+from mrigan.models.r3 import networks as r3
 from mrigan.settings.fields import Settings
-from mrigan.training.memory import is_out_of_memory
+from mrigan.training.micro_batches import is_out_of_memory
 
 # Images per second, of issue 9.
 GOALS = {"r3-m": 800.0, "r3-s": 2000.0, "r3-l": 300.0, "dcgan": 12_000.0}

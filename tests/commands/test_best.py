@@ -16,8 +16,8 @@ from PIL import Image
 from mrigan.data.phantom import draw
 from mrigan.data.slices import to_grey
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
-from mrigan.models import r3
-from mrigan.models.dcgan import Generator
+from mrigan.models.dcgan.networks import Generator
+from mrigan.models.r3 import networks as r3
 from mrigan.storage.store import open_store
 from mrigan.training.loop import fixed_latents
 
@@ -77,7 +77,7 @@ def test_without_a_holdout_the_rows_say_what_they_are_scored_against(finished):
 def test_r3_holds_volumes_out_and_scores_against_them(r3_run):
     uri, ended = r3_run
     assert ended.status == 0
-    facts = get_json(uri, "settings.json")["data"]
+    facts = get_json(uri, "run.json")["data"]
     sides = [entry["side"] for entry in manifest_of(uri)]
     assert sides.count("holdout") == facts["holdout"] > 1
     assert sides.count("training") == facts["training"] == 21 - facts["holdout"]
@@ -163,12 +163,12 @@ def test_trouble_is_warned_of_once_and_told_everywhere(tmp_path, train):
     ended = train(uri, checkpoint_every=99, sample_every=99, **rates, **chosen)
     assert ended.status == 0
     assert ended.out.count("WARNING d_overpowers") == 1
-    events = [row.get("events") for row in rows_of(uri)]
-    first = events.index(["d_overpowers"]) + 1
+    alarms = [row.get("alarms") for row in rows_of(uri)]
+    first = alarms.index(["d_overpowers"]) + 1
     assert first in (6, 7)
-    assert events == [None] * (first - 1) + [["d_overpowers"]] * (8 - first)
-    found = get_json(uri, "status.json")["summary"]["events"]
-    assert found == [{"event": "d_overpowers", "first_epoch": first, "last_epoch": 7}]
+    assert alarms == [None] * (first - 1) + [["d_overpowers"]] * (8 - first)
+    found = get_json(uri, "status.json")["summary"]["alarms"]
+    assert found == [{"alarm": "d_overpowers", "first_epoch": first, "last_epoch": 7}]
     assert "D tells real slices from fakes too well" in open_store(uri).get("report.html").decode()
 
 
@@ -186,7 +186,7 @@ def test_a_best_snapshot_that_is_not_what_its_json_says_is_not_fetched(
 
 
 def test_what_takes_the_memory_is_told_after_the_first_step(finished):
-    found = get_json(finished.uri, "settings.json")["memory"]
+    found = get_json(finished.uri, "status.json")["memory"]
     G = Generator(100, 48, 33)
     assert found["weights_mib"] > sum(each.nbytes for each in G.parameters()) / 2**20
     # Adam keeps two numbers a weight; G has running statistics besides weights.

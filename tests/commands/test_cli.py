@@ -101,7 +101,7 @@ def test_what_nobody_foresaw_is_one_line_too_and_asks_for_a_report(mrigan, monke
     def surprise(*_):
         raise RuntimeError("first line\n\n  second")
 
-    monkeypatch.setattr("mrigan.jobs.train.lead.choose_hardware", surprise)
+    monkeypatch.setattr("mrigan.jobs.train.job.choose_hardware", surprise)
     ended = mrigan("train", "--output-uri", "run")
     assert (ended.status, ended.out) == (1, "")
     assert re.fullmatch(
@@ -119,7 +119,7 @@ def test_a_json_log_is_json_on_every_line(mrigan, tmp_path):
     lines = [json.loads(line) for line in ended.out.splitlines()]
     events = [line["event"] for line in lines]
     assert events[:2] == ["machine", "slices"]
-    assert {"plan", "few_steps", "epoch", "checkpoint", "completed", "see"} <= set(events)
+    assert {"plan", "few_steps", "epoch", "checkpoint", "completed", "published"} <= set(events)
     [epoch] = [line for line in lines if line["event"] == "epoch"]
     assert epoch["images_seen"] == 3
     assert epoch["d_loss"] > 0

@@ -14,6 +14,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from mrigan.artifacts.history import EpochRow
 from mrigan.jobs.train import display as display_module
 from mrigan.jobs.train.display import LineDisplay, LiveDisplay, open_display
 from mrigan.training.loop import Tick
@@ -50,6 +51,17 @@ class Terminal:
         self._reader.join()
         os.close(self._master)
         return b"".join(self._parts).decode()
+
+
+def row(epoch=1, memory=()):
+    return EpochRow(
+        epoch=epoch,
+        images_seen=13 * epoch,
+        means={"d_loss": 1.5},
+        seconds=1.0,
+        images_per_second=13.0,
+        memory=dict(memory),
+    )
 
 
 def tick(images_seen, *, ends_epoch=False):
@@ -95,7 +107,7 @@ def test_a_line_of_80_columns_holds_a_long_run(monkeypatch):
         assert re.search(r"slices .* 1,234 of 2,570 left", ESCAPES.sub("", _drawn(live, shown)))
         live.training(PLAN, 4000)
         assert "epoch 308/500" in ESCAPES.sub("", _drawn(live, shown))
-        live.epoch({"peak_allocated_mib": 12.3 * 1024})
+        live.epoch(row(memory={"peak_allocated_mib": 12.3 * 1024}))
         live.tick(tick(4008))
         live.tick(tick(4016))
         line = ESCAPES.sub("", _drawn(live, shown)).rstrip().splitlines()[-1]
@@ -131,7 +143,20 @@ def test_the_bar_does_not_ask_the_device_more_than_once_a_second():
 
 @pytest.mark.parametrize("log_format", ["auto", "text", "json"])
 def test_where_there_is_no_terminal_lines_are_logged(log_format):
-    assert isinstance(open_display(log_format), LineDisplay)
+    with open_display(log_format, is_main=True) as chosen:
+        assert isinstance(chosen, LineDisplay)
+
+
+def test_ranks_but_the_first_show_nothing(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal.stream)
+    with open_display("auto", is_main=False) as chosen:
+        chosen.pulling(1, 2)
+        chosen.training(PLAN, 0)
+        chosen.tick(tick(8))
+        chosen.epoch(row())
+    monkeypatch.undo()
+    assert terminal.close() == ""
 
 
 @pytest.mark.parametrize(
@@ -140,16 +165,17 @@ def test_where_there_is_no_terminal_lines_are_logged(log_format):
 def test_lines_can_be_asked_for_on_a_terminal(monkeypatch, log_format, kind):
     terminal = Terminal()
     monkeypatch.setattr("sys.stdout", terminal.stream)
-    chosen = open_display(log_format)
+    with open_display(log_format, is_main=True) as chosen:
+        assert isinstance(chosen, kind)
     monkeypatch.undo()
     terminal.close()
-    assert isinstance(chosen, kind)
 
 
 def test_lines_are_one_an_epoch_and_one_a_minute(monkeypatch, caplog):
     clock = [0.0]
     monkeypatch.setattr(display_module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
-    with caplog.at_level("INFO", logger="mrigan"), LineDisplay() as lines:
+    lines = LineDisplay()
+    with caplog.at_level("INFO", logger="mrigan"):
         lines.pulling(3, 13)
         clock[0] = 61.0
         lines.pulling(7, 13)
@@ -161,7 +187,7 @@ def test_lines_are_one_an_epoch_and_one_a_minute(monkeypatch, caplog):
         lines.tick(tick(24))
         clock[0] = 200.0
         lines.tick(tick(26, ends_epoch=True))
-        lines.epoch({"epoch": 2, "d_loss": 1.5})
+        lines.epoch(row(epoch=2))
     events = [(record.message, getattr(record, "epoch", None)) for record in caplog.records]
     assert events == [("pulling", None), ("progress", 2), ("epoch", 2)]
     assert caplog.records[0].done == 7

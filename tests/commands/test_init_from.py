@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 
 def settings_of(uri):
-    return json.loads(open_store(uri).get("settings.json"))
+    return json.loads(open_store(uri).get("run.json"))
 
 
 def weights_of(uri):
@@ -126,7 +126,7 @@ def test_slices_that_the_source_was_trained_on_can_not_be_held_out(source, train
     assert ended.status == 2
     said = f"MRIGAN_INIT_FROM: {source} was trained on 1 of the 1 slices that this run holds out;"
     assert said in ended.err
-    assert not (tmp_path / "run/settings.json").exists()
+    assert not (tmp_path / "run/run.json").exists()
     assert train(str(tmp_path / "same"), **R3, init_from=source).status == 0
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mrigan.artifacts.checkpoints import list_checkpoints, newest_checkpoint
 from mrigan.data.phantom import draw
-from mrigan.jobs.train import lead as train_module
+from mrigan.jobs.train import recorder as train_module
 from mrigan.storage.store import open_store
 
 DEADLINE_SECONDS = 250  # only a broken promise takes so long

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mrigan.data.phantom import draw
 from mrigan.data.slices import to_grey
-from mrigan.models.dcgan import Generator
+from mrigan.models.dcgan.networks import Generator
 from mrigan.storage.store import open_store
 from mrigan.training.loop import fixed_latents
 
@@ -32,11 +32,11 @@ TREE = [
     "model/generator.safetensors",
     "plots/losses.png",
     "report.html",
+    "run.json",
     "samples/epoch-0001.png",
     "samples/epoch-0002.png",
     "samples/epoch-0003.png",
     "samples/real.png",
-    "settings.json",
     "status.json",
 ]
 
@@ -78,7 +78,8 @@ def test_the_status_says_that_it_is_complete(finished):
     summary = status.pop("summary")
     assert summary["swd_against"] == "training"  # dcgan holds nothing out, unless told to
     assert summary["best"]["epoch"] in (1, 3)
-    assert summary["events"] == []
+    assert summary["alarms"] == []
+    assert status.pop("memory")["micro_batch"] == 4
     assert status == {
         "state": "completed",
         "reason": "",
@@ -133,7 +134,7 @@ def test_a_checkpoint_is_tensors_and_the_facts_that_vouch_for_them(finished, con
     data = objects["checkpoints/000000039.pt"]
     assert facts["sha256"] == hashlib.sha256(data).hexdigest()
     assert (facts["size_bytes"], facts["images_seen"], facts["epoch"]) == (len(data), 39, 3)
-    settings = json.loads(objects["settings.json"])
+    settings = json.loads(objects["run.json"])
     assert facts["identity"] == settings["identity"]
     assert facts["versions"] == settings["versions"]
     saved = torch.load(io.BytesIO(data), weights_only=True)
@@ -159,7 +160,7 @@ def test_the_config_is_enough_to_rebuild_the_generator(finished, content):
 
 
 def test_the_settings_are_recorded_as_resolved(finished):
-    facts = get_json(finished.uri, "settings.json")
+    facts = get_json(finished.uri, "run.json")
     assert facts["settings"]["g_lr"] == 0.0002
     assert facts["settings"]["output_uri"] == finished.uri
     assert facts["data"]["slices"] == 13
@@ -177,7 +178,7 @@ def test_no_credential_is_written_or_said(finished_in_bucket, aws_environ, conte
 def test_the_end_says_where_everything_is(finished, content):
     out = finished.ended.out
     assert f"completed epochs=3 uri={_quoted(finished.uri)}" in out
-    said = [line.split("=", 1)[1].strip('"') for line in out.splitlines() if " see " in line]
+    said = [line.split("=", 1)[1].strip('"') for line in out.splitlines() if " published " in line]
     keys = [uri.removeprefix(f"{finished.uri}/") for uri in said]
     assert len(keys) == 5
     assert content(finished.uri).keys() >= set(keys)

@@ -15,7 +15,7 @@ from PIL import Image
 from mrigan.artifacts import publisher as publisher_module
 from mrigan.artifacts.checkpoints import newest_checkpoint
 from mrigan.artifacts.publisher import Publisher
-from mrigan.jobs.train import lead as train_module
+from mrigan.jobs.train import recorder as train_module
 from mrigan.storage.store import open_store
 from mrigan.training.checkpoint import decode
 

@@ -133,10 +133,10 @@ def test_a_run_killed_before_its_last_word_only_says_it(finished_in_folder, tmp_
 
 def test_a_run_that_another_version_began_is_refused_in_one_line_and_left_alone(finished, train):
     store = open_store(finished.uri)
-    kept = store.get("settings.json")
+    kept = store.get("run.json")
     facts = json.loads(kept)
     del facts["revision"]  # as versions wrote it whose networks were others
-    store.put("settings.json", json.dumps(facts).encode())
+    store.put("run.json", json.dumps(facts).encode())
     before = listing(finished.uri)
     try:
         ended = train(finished.uri)
@@ -145,4 +145,22 @@ def test_a_run_that_another_version_began_is_refused_in_one_line_and_left_alone(
         assert "a run that another version of mrigan began" in ended.err
         assert listing(finished.uri) == before
     finally:
-        store.put("settings.json", kept)
+        store.put("run.json", kept)
+
+
+def test_a_run_with_the_names_of_the_version_before_is_resumed(finished_in_folder, tmp_path, train):
+    store = open_store(copied(finished_in_folder, tmp_path))
+    facts = json.loads(store.get("run.json")) | {"memory": {"weights_mib": 3.0}}
+    facts["identity"] |= {"freeze_d": None, "init_from": None}  # as where nobody had set them
+    store.put("settings.json", json.dumps(facts).encode())
+    store.delete("run.json")
+    rows = [json.loads(line) for line in store.get("metrics.jsonl").splitlines()]
+    rows[1]["events"] = ["collapse"]
+    store.put("metrics.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    ended = train(store.uri, epochs=4)
+    assert (ended.status, ended.err) == (0, "")
+    assert "resumed images_seen=39" in ended.out
+    assert store.head("settings.json") is None
+    assert json.loads(store.get("run.json"))["identity"]["freeze_d"] == 0
+    found = [json.loads(line).get("alarms") for line in store.get("metrics.jsonl").splitlines()]
+    assert found == [None, ["collapse"], None, None]

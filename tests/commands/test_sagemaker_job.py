@@ -133,7 +133,7 @@ def test_it_trains_from_its_channel_and_leaves_model_and_output_data(new_job, he
     assert job.files("output/data") == {
         key: data for key, data in run.items() if not key.startswith(("model/", "checkpoints/"))
     }
-    assert json.loads(run["settings.json"])["settings"]["fit"] == "pad"
+    assert json.loads(run["run.json"])["settings"]["fit"] == "pad"
     assert not (job.root / "output/failure").exists()
 
 
@@ -305,7 +305,7 @@ def test_a_bug_is_told_to_the_platform_without_a_traceback(new_job, here, monkey
         raise RuntimeError("out of luck")
 
     job = new_job()
-    monkeypatch.setattr("mrigan.jobs.train.lead.open_output", broken)
+    monkeypatch.setattr("mrigan.jobs.train.prepare.open_output", broken)
     assert here(job).status == 1
     assert (job.root / "output/failure").read_text() == (
         "RuntimeError: out of luck; the log of the job shows more"

@@ -50,7 +50,7 @@ def test_three_runs_of_about_so_many_images_are_compared_and_not_made_twice(swee
         assert run["images_seen"] == 18  # two epochs of nine
         last = json.loads(store.get(f"{run['gamma']}/metrics.jsonl").splitlines()[-1])
         assert (run["swd"], run["swd_floor"]) == (last["swd"], last["swd_floor"])
-        settings = json.loads(store.get(f"{run['gamma']}/settings.json"))["settings"]
+        settings = json.loads(store.get(f"{run['gamma']}/run.json"))["settings"]
         assert (settings["gamma"], settings["epochs"]) == (run["gamma"], 2)
     table = store.get("sweep.md").decode()
     assert table in ended.out

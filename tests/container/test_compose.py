@@ -39,7 +39,7 @@ def test_the_bucket_holds_the_whole_run(artifacts):
     assert len(artifacts["metrics.jsonl"].splitlines()) == 2
     for key in ("samples/real.png", "samples/epoch-0002.png", "plots/losses.png"):
         assert artifacts[key].startswith(b"\x89PNG"), key
-    assert {"settings.json", "data/manifest.jsonl", "report.html"} <= artifacts.keys()
+    assert {"run.json", "data/manifest.jsonl", "report.html"} <= artifacts.keys()
     assert {"model/generator.safetensors", "model/config.json"} <= artifacts.keys()
 
 

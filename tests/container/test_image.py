@@ -77,7 +77,7 @@ def test_every_dependency_imports_without_any_right(docker_run):
 
 
 def test_a_start_compiles_no_python(docker_run):
-    start = "python -v -c 'import mrigan.jobs.train.lead' 2>/tmp/trace"
+    start = "python -v -c 'import mrigan.jobs.train.job' 2>/tmp/trace"
     or_why = "{ grep -v '^#' /tmp/trace; exit 1; }"
     script = f"{start} || {or_why}; grep '^# code object from' /tmp/trace"
     result = docker_run([*UNPRIVILEGED, "--entrypoint", "sh"], "-c", script)

@@ -2,9 +2,13 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from mrigan.artifacts.history import EpochRow, scored
+from mrigan.artifacts.run_facts import DataFacts, RunFacts
+from mrigan.artifacts.run_status import AlarmSpan, BestScore
 
 _PAGES = Environment(
     loader=PackageLoader("mrigan", "artifacts"), autoescape=True, undefined=StrictUndefined
@@ -13,39 +17,41 @@ _PAGES = Environment(
 
 def render_report(
     *,
-    rows: Sequence[Mapping[str, Any]],
-    facts: Mapping[str, Any],
+    rows: Sequence[EpochRow],
+    facts: RunFacts,
+    memory: Mapping[str, object],
     epochs: int,
     images_seen: int,
     real_grid: bytes,
     grid: bytes,
     losses: bytes,
-    events: Sequence[Mapping[str, Any]] = (),
-    best: Mapping[str, Any] | None = None,
+    alarms: Sequence[AlarmSpan] = (),
+    best: BestScore | None = None,
 ) -> bytes:
     """Draw the page.
 
     Args:
         rows: Of metrics.jsonl, at least none.
-        facts: Of settings.json: ``settings``, ``data``, ``machine``, ``versions``, ``memory``.
+        facts: Of run.json.
+        memory: What takes it, MiB.
         epochs: Of the whole run.
         images_seen: By the networks that drew ``grid``.
         real_grid: PNG of real slices.
         grid: PNG of samples.
         losses: PNG of the training history.
-        events: What went wrong: ``event``, ``first_epoch`` and ``last_epoch`` of each.
-        best: ``epoch``, ``images_seen`` and ``swd`` of the best score, if there is one.
+        alarms: What went wrong, and when.
+        best: The best score, if there is one.
     """
-    last = rows[-1] if rows else {}
-    settings = facts["settings"]
+    settings, data = facts.settings, facts.data
     grids = [("Real slices", real_grid), (f"Generated after {images_seen:,} images", grid)]
+    machine = {"data": asdict(data), "machine": asdict(facts.machine), "memory": memory}
     page = _PAGES.get_template("report.html.j2").render(
-        title=f"{settings['model']} on {facts['data']['slices']:,} slices",
+        title=f"{settings['model']} on {data.slices:,} slices",
         summary=f"{settings['input_uri']}, {settings['image_height']}×{settings['image_width']}, "
-        f"seed {settings['seed']}{_held_out(facts['data'])}",
-        tiles=[*_tiles(last, epochs), *_score_tiles(rows, best or {})],
-        events=[(_EVENTS.get(each["event"], each["event"]), _epochs(each)) for each in events],
-        against=next((row["swd_against"] for row in reversed(rows) if "swd" in row), ""),
+        f"seed {settings['seed']}{_held_out(data)}",
+        tiles=[*_tiles(rows, epochs), *_score_tiles(rows, best)],
+        alarms=[(_ALARMS.get(each.alarm, each.alarm), _epochs(each)) for each in alarms],
+        against=next((each.score.swd_against for each in reversed(scored(rows))), ""),
         grids=[(caption, _inline(image)) for caption, image in grids],
         losses=_inline(losses),
         tables=[
@@ -54,8 +60,8 @@ def render_report(
                 "Data, machine, memory, versions",
                 [
                     (f"{part}: {name}", value)
-                    for part in ("data", "machine", "memory", "versions")
-                    for name, value in facts.get(part, {}).items()
+                    for part, values in {**machine, "versions": facts.versions}.items()
+                    for name, value in values.items()
                 ],
             ),
         ],
@@ -63,46 +69,46 @@ def render_report(
     return page.encode()
 
 
-_EVENTS = {
+_ALARMS = {
     "d_overpowers": "D tells real slices from fakes too well for G to learn from it",
     "collapse": "The generator draws too much of the same",
     "penalty_spike": "D's gradients rose to ten times what was usual",
 }
 
 
-def _epochs(event: Mapping[str, Any]) -> str:
-    first, last = event["first_epoch"], event["last_epoch"]
+def _epochs(span: AlarmSpan) -> str:
+    first, last = span.first_epoch, span.last_epoch
     return f"epoch {first:,}" if first == last else f"epochs {first:,} to {last:,}"
 
 
-def _held_out(data: Mapping[str, Any]) -> str:
-    held = data.get("holdout", 0)
-    return f"; {data['training']:,} slices are trained on, {held:,} held out" if held else ""
+def _held_out(data: DataFacts) -> str:
+    if not data.holdout:
+        return ""
+    return f"; {data.training:,} slices are trained on, {data.holdout:,} held out"
 
 
-def _score_tiles(
-    rows: Sequence[Mapping[str, Any]], best: Mapping[str, Any]
-) -> list[tuple[str, str]]:
-    scored = [row for row in rows if "swd" in row]
-    if not scored:
+def _score_tiles(rows: Sequence[EpochRow], best: BestScore | None) -> list[tuple[str, str]]:
+    if not (found := scored(rows)):
         return []
-    tiles = [(f"distance (reals: {scored[-1]['swd_floor']:.3f})", f"{scored[-1]['swd']:.3f}")]
+    last = found[-1].score
+    tiles = [(f"distance (reals: {last.swd_floor:.3f})", f"{last.swd:.3f}")]
     if best:
-        tiles.append((f"best distance, epoch {best['epoch']:,}", f"{best['swd']:.3f}"))
-    if "coverage" in scored[-1]:
-        tiles.append(("of real slices covered", f"{scored[-1]['coverage']:.0%}"))
+        tiles.append((f"best distance, epoch {best.epoch:,}", f"{best.swd:.3f}"))
+    if last.coverage is not None:
+        tiles.append(("of real slices covered", f"{last.coverage:.0%}"))
     return tiles
 
 
-def _tiles(last: Mapping[str, Any], epochs: int) -> list[tuple[str, str]]:
-    if not last:
+def _tiles(rows: Sequence[EpochRow], epochs: int) -> list[tuple[str, str]]:
+    if not rows:
         return [("epochs", f"0 of {epochs:,}")]
+    last = rows[-1]
     return [
-        ("epochs", f"{last['epoch']:,} of {epochs:,}"),
-        ("images seen", f"{last['images_seen']:,}"),
-        ("D's loss", f"{last['d_loss']:.3f}"),
-        ("G's loss", f"{last['g_loss']:.3f}"),
-        ("images per second", f"{last['images_per_second']:,.0f}"),
+        ("epochs", f"{last.epoch:,} of {epochs:,}"),
+        ("images seen", f"{last.images_seen:,}"),
+        ("D's loss", f"{last.means['d_loss']:.3f}"),
+        ("G's loss", f"{last.means['g_loss']:.3f}"),
+        ("images per second", f"{last.images_per_second:,.0f}"),
     ]
 
 

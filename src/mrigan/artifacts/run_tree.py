@@ -4,13 +4,15 @@ Names never change and zero-padded numbers keep lexical order the order of time.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mrigan.errors import StorageError
 from mrigan.storage.store import Store
 
 STATUS = "status.json"
-SETTINGS = "settings.json"
+RUN = "run.json"
+RUN_BEFORE = "settings.json"  # its name in earlier versions
 MANIFEST = "data/manifest.jsonl"
 METRICS = "metrics.jsonl"
 REAL_GRID = "samples/real.png"
@@ -25,6 +27,11 @@ BEST_CONFIG = "model/best.json"
 def sample_grid(epoch: int) -> str:
     """The key of the grid drawn after ``epoch``, from 1."""
     return f"samples/epoch-{epoch:04d}.png"
+
+
+def has_run(store: Store) -> bool:
+    """Whether a run was begun in ``store``."""
+    return any(store.head(key) is not None for key in (RUN, RUN_BEFORE))
 
 
 def read_json(store: Store, key: str) -> dict[str, Any] | None:
@@ -47,12 +54,12 @@ def read_json(store: Store, key: str) -> dict[str, Any] | None:
     return value
 
 
-def write_json(store: Store, key: str, value: dict[str, Any]) -> None:
+def write_json(store: Store, key: str, value: Mapping[str, object]) -> None:
     """Put ``value`` at ``key``, for people and programs alike."""
     store.put(key, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_rows(store: Store, key: str) -> list[dict[str, Any]]:
+def read_rows(store: Store, key: str) -> list[dict[str, Any]]:  # JSON objects
     """The JSON lines at ``key``, none if it is absent; a torn last line is left out."""
     if store.head(key) is None:
         return []
@@ -65,6 +72,6 @@ def read_rows(store: Store, key: str) -> list[dict[str, Any]]:
     return rows
 
 
-def encode_rows(rows: list[dict[str, Any]]) -> bytes:
+def encode_rows(rows: Sequence[Mapping[str, object]]) -> bytes:
     """JSON lines."""
     return "".join(json.dumps(row) + "\n" for row in rows).encode()

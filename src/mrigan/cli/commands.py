@@ -10,7 +10,7 @@ from mrigan.settings import allocator, compiler
 from mrigan.settings.fields import ENV_PREFIX, Settings
 from mrigan.settings.launch import LaunchSettings
 from mrigan.settings.ranks import rank_place
-from mrigan.settings.sources import default_cache_dir, load_launch, load_settings
+from mrigan.settings.sources import load_launch, load_settings
 
 INTERRUPTED = 143  # as a shell reports a process ended by SIGTERM
 
@@ -50,7 +50,7 @@ def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
     settings = _settings(options, unknown)
     allocator.apply_default()
     if settings.compile:
-        compiler.keep_cache(settings.cache_dir or default_cache_dir())
+        compiler.keep_cache(settings.cache_dir)
     from mrigan.jobs.train.start import start
 
     return start(settings, options.arguments, stop)
@@ -59,8 +59,8 @@ def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
 def fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """A run's artifacts, to a folder."""
     settings = _settings(options, unknown)
+    from mrigan.jobs.build import storage_options
     from mrigan.jobs.fetch import fetch as job
-    from mrigan.jobs.storage_options import storage_options
 
     summary = job.fetch(
         options.uri,
@@ -76,8 +76,8 @@ def phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest) 
     """Procedural slices, to a URI."""
     stop.at_once = True
     settings = _settings(options, unknown)
+    from mrigan.jobs.build import storage_options
     from mrigan.jobs.phantom import seed_slices
-    from mrigan.jobs.storage_options import storage_options
 
     seed_slices(
         options.uri,

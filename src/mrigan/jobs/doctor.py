@@ -20,14 +20,13 @@ import torch
 from rich.console import Console
 from rich.text import Text
 
+from mrigan.artifacts.run_status import read_status
 from mrigan.data.bank import HostBank
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.source import Source, is_folder_marker, open_source
 from mrigan.errors import DataError, MriganError
-from mrigan.jobs.model import family_of, fresh_state, known, with_defaults
-from mrigan.jobs.storage_options import storage_options
-from mrigan.jobs.train.output import open_output
-from mrigan.jobs.train.previous import find_previous
+from mrigan.jobs.build import fresh_state, recipe_of, storage_options
+from mrigan.jobs.train.output import open_output, read_matching
 from mrigan.runtime.device import (
     Hardware,
     allocator_in_force,
@@ -36,7 +35,6 @@ from mrigan.runtime.device import (
     memory_facts,
 )
 from mrigan.settings.fields import Settings
-from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import ObjectInfo
 from mrigan.training.graphs import WARM_UP_RUNS
 from mrigan.training.loop import train
@@ -53,7 +51,6 @@ def examine(settings: Settings) -> int:
 
     0 means that the job would start and keep going as far as can be told.
     """
-    settings = with_defaults(settings)
     checkup = _Checkup(settings)
     statuses = [_report(name, check, settings.log_format) for name, check in checkup.checks()]
     return next((status for status in statuses if status), 0)
@@ -155,7 +152,7 @@ class _Checkup:
             )
 
     def _cache(self) -> str:
-        folder = self._settings.cache_dir or default_cache_dir()
+        folder = self._settings.cache_dir
         needed = len(self._listed) * self._settings.image_height * self._settings.image_width
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
         free = shutil.disk_usage(existing).free
@@ -182,11 +179,11 @@ class _Checkup:
                 folder.rmdir()
         if read_back != content:
             raise MriganError(f"{store.uri}: what was written did not come back the same")
-        previous = None if missing else find_previous(store, settings)
         state = "a new run"
-        if previous:
-            at = previous.status.get("epoch", 0)
-            state = f"a run of these settings, {previous.status.get('state')} at epoch {at}"
+        if not missing and read_matching(store, settings):
+            status = read_status(store)
+            stage = f"{status.state} at epoch {status.epoch}" if status else "not yet begun"
+            state = f"a run of these settings, {stage}"
         return (
             f"{store.uri}: written, read, removed, {1000 * seconds:.0f} ms each; {conditional} "
             f"conditional writes; {state}"
@@ -200,7 +197,7 @@ class _Checkup:
         device = self._hardware.device
         keep_freed_memory(device)
         is_gpu = device.type == "cuda"
-        rounds = known(settings.accumulation_steps) if is_gpu else 1
+        rounds = settings.accumulation_steps if is_gpu else 1
         count = settings.batch_size * rounds
         shape = (count, 1, settings.image_height, settings.image_width)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -217,10 +214,10 @@ class _Checkup:
             state,
             HostBank(images, device).take,
             plan,
-            latent_dim=known(settings.latent_dim),
+            latent_dim=settings.latent_dim,
             seed=settings.seed,
             autocast=self._hardware.autocast(),
-            family=family_of(settings, plan),
+            recipe=recipe_of(settings, plan),
             graphs=settings.cuda_graphs,
         )
         for _ in range(warm_up):

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 import torch
 
+from mrigan.artifacts.run_facts import MachineFacts
 from mrigan.runtime.device import Hardware
 
 
@@ -15,11 +16,12 @@ def versions() -> dict[str, str]:
     return {**ours, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def machine(hardware: Hardware) -> dict[str, str]:
+def machine_facts(hardware: Hardware, ranks: int) -> MachineFacts:
     """Device and precision, as people name them."""
-    return {
-        "device": hardware.device.type,
-        "device_name": hardware.name,
-        "precision": hardware.precision,
-        "platform": f"{sys.platform} {platform.machine()}",
-    }
+    return MachineFacts(
+        device=hardware.device.type,
+        device_name=hardware.name,
+        precision=hardware.precision,
+        platform=f"{sys.platform} {platform.machine()}",
+        ranks=ranks,
+    )

@@ -16,9 +16,8 @@ from mrigan.data.sampler import stream_seed
 from mrigan.data.slices import to_grey, to_unit
 from mrigan.data.source import is_folder_marker, open_source
 from mrigan.errors import DataError, SettingsError
-from mrigan.jobs.model import policy_of
-from mrigan.jobs.storage_options import storage_options
-from mrigan.models.augment import augment, draw_warp
+from mrigan.jobs.build import storage_options
+from mrigan.models.augment import augment, draw_warp, policy_of
 from mrigan.settings.fields import Settings
 from mrigan.storage.store import open_store
 

@@ -1,7 +1,7 @@
-"""``mrigan gamma-sweep``: a short run for each course of γ, and a table of how they came out.
+"""``mrigan gamma-sweep``: a short run for each gamma schedule, and a table of how they came out.
 
 γ is what an ``r3`` run hangs on most, and what is right depends on the slices. Each run is a normal
-one below OUTPUT_URI: the same command again goes on where the sweep was.
+one below OUTPUT_URI: the same command again resumes the sweep.
 """
 
 import json
@@ -14,24 +14,23 @@ from typing import Any
 from mrigan.artifacts import run_tree
 from mrigan.data.pack import PullInterrupted
 from mrigan.errors import DivergedError, SettingsError
-from mrigan.jobs.model import is_r3, with_defaults
-from mrigan.jobs.storage_options import storage_options
-from mrigan.jobs.train.prepare import plan_of, pull
+from mrigan.jobs.build import storage_options
+from mrigan.jobs.train.prepare import pull_slices
 from mrigan.jobs.train.start import INTERRUPTED, start
-from mrigan.models import r3
+from mrigan.models.family import Ramp, family_of
 from mrigan.runtime.ranks import ALONE
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
+from mrigan.settings.models import MODELS
 from mrigan.settings.ranks import rank_place
 from mrigan.storage.store import Store, open_store
-from mrigan.training.schedule import GAMMAS, gamma_ramp
 
 log = logging.getLogger(__name__)
 
 TABLE = "sweep.md"
 RESULTS = "sweep.json"
 
-_COLUMNS = ("gamma", "course", "outcome", "images", "swd", "floor", "coverage", "best swd")
+_COLUMNS = ("gamma", "schedule", "outcome", "images", "swd", "floor", "coverage", "best swd")
 _READING = (
     "swd: sliced-Wasserstein distance of what the run drew at its end from real slices; the floor "
     "is that of other real slices. Lower is better. One seed each: small differences are chance."
@@ -52,16 +51,15 @@ def sweep(settings: Settings, options: Mapping[str, str], stop: StopRequest, *, 
         MriganError: A run failed, other than by diverging.
     """
     _check(settings, images)
-    settings = with_defaults(settings)
     if "epochs" not in settings.model_fields_set:
         try:
-            pack = pull(settings, ALONE, should_stop=lambda: bool(stop))
+            pack = pull_slices(settings, ALONE, should_stop=lambda: bool(stop))
         except PullInterrupted:
             return INTERRUPTED
-        epochs = math.ceil(images / plan_of(settings, pack).slices)
+        epochs = math.ceil(images / len(pack.training))
         settings = settings.model_copy(update={"epochs": epochs})
     rows = []
-    for name in GAMMAS:
+    for name in _gammas(settings):
         uri = f"{settings.output_uri.rstrip('/')}/{name}"
         chosen = {"gamma": name, "output_uri": uri, "epochs": settings.epochs}
         log.info("sweep", extra=chosen)
@@ -85,9 +83,11 @@ def _check(settings: Settings, images: int) -> None:
     problems = []
     if images < 1:
         problems.append("--images: must be at least 1")
-    if not is_r3(settings):
-        presets = ", ".join(r3.PRESETS)
-        problems.append(f"MRIGAN_MODEL: {settings.model} has no gamma to sweep; use {presets}")
+    if not _gammas(settings):
+        models = [name for name in MODELS if _gammas(settings.model_copy(update={"model": name}))]
+        problems.append(
+            f"MRIGAN_MODEL: {settings.model} has no gamma to sweep; use {', '.join(models)}"
+        )
     if settings.gamma != "auto":
         problems.append("MRIGAN_GAMMA: gamma-sweep tries each; leave it out")
     if rank_place() is not None:
@@ -98,12 +98,16 @@ def _check(settings: Settings, images: int) -> None:
         raise SettingsError(*problems)
 
 
+def _gammas(settings: Settings) -> Mapping[str, Ramp]:
+    return family_of(settings.model).gammas(settings.image_height, settings.image_width)
+
+
 def _result(settings: Settings, name: str, uri: str, *, has_diverged: bool) -> dict[str, Any]:
     """What came of one run, from what it has published."""
     store = open_store(uri, storage_options(settings))
     rows = run_tree.read_rows(store, run_tree.METRICS)
     last = rows[-1] if rows else {}
-    ramp = gamma_ramp(name, settings.image_height, settings.image_width)
+    ramp = _gammas(settings)[name]
     kept = ("images_seen", "swd", "swd_floor", "swd_against", "coverage", "real_sign", "augment_p")
     best = run_tree.read_json(store, run_tree.BEST_CONFIG) or {}
     return {

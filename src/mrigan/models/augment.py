@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mrigan.settings.fields import Settings
+
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
@@ -27,6 +29,11 @@ class Policy:
     contrast: float = 0.5  # standard deviation of log2 of the factor, held to [1/2, 2]
     flips: bool = False  # left and right: where the anatomy has sides, this makes new anatomy
     rotation_degrees: float = 0.0  # uniform, either way; up to 15
+
+
+def policy_of(settings: Settings) -> Policy:
+    """What the settings allow."""
+    return Policy(flips=settings.augment_flips, rotation_degrees=settings.augment_rotation)
 
 
 MOST_DEGREES = 15.0

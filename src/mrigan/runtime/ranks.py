@@ -1,14 +1,15 @@
-"""The ranks of a run and what they say to each other; the only code that knows torch.distributed.
+"""The ranks of a run and what they say to each other.
 
 Every call here is made by all ranks of the group, in the same order, or none: whoever is about to
 act (stop, repeat a step, give up) tells the others first and does what they all have agreed on.
 """
 
 import datetime
+import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,9 @@ from torch import Tensor
 from mrigan.errors import MriganError, PeerFailedError, PeerLostError
 from mrigan.settings.ranks import ALONE as _ALONE
 from mrigan.settings.ranks import RankPlace
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 # Longer than a publisher waits for a failing store: the others wait for rank 0 meanwhile.
 TIMEOUT = datetime.timedelta(minutes=15)
@@ -109,8 +113,11 @@ class Ranks:
         """Return the sum over the ranks, through which gradients flow back to each."""
         return _AddedUp.apply(tensor, self) if self.world.size > 1 else tensor
 
-    def from_main(self, work: Callable[[], bytes]) -> bytes:
-        """Do ``work`` on rank 0 and return what it returned on every rank.
+    def from_main(self, work: Callable[[], T]) -> T:
+        """Do ``work`` on rank 0; every rank gets its result, or its error.
+
+        Args:
+            work: Returns None, numbers, text, tensors, or tuples, lists and dicts of those.
 
         Raises:
             MriganError: Whatever ``work`` raised, on rank 0.
@@ -118,14 +125,30 @@ class Ranks:
         """
         if self.world.size == 1:
             return work()
-        data, error = b"", None
+        result, data, error = None, b"", None
         if self.is_main:
             try:
-                data = work()
+                result = work()
+                buffer = io.BytesIO()
+                torch.save(result, buffer)
+                data = buffer.getvalue()
             except Exception as caught:  # noqa: BLE001 - the others must hear of anything
                 error = caught
         self.check(error)
-        return self.world.spread_bytes(data, 0)
+        data = self.world.spread_bytes(data, 0)
+        if not self.is_main:
+            result = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return cast(T, result)
+
+    def on_main(self, make: Callable[[], T]) -> "OnMain[T]":
+        """Make something on rank 0 alone; the others get its error, or nothing.
+
+        Raises:
+            As ``from_main``.
+        """
+        made: list[T] = []
+        self.from_main(lambda: made.append(make()))
+        return OnMain(self, made[0] if made else None)
 
     def check(self, failed: Exception | None, *, stop: bool = False) -> bool:
         """Agree on how to go on: tell the others what happened here and hear what did there.
@@ -143,12 +166,32 @@ class Ranks:
         if failures:
             # A rank that ends at once resets connections, and what it said may be lost with them.
             with suppress(PeerLostError):
-                self.world.gather([])
+                self.world.gather([status])  # of one number: nothing to send would wait for no one
         if failed is not None:
             raise failed
         if failures:
             raise PeerFailedError(exit_status=failures[0])
         return any(asked for _, asked in told)
+
+
+class OnMain(Generic[T]):
+    """Something that only rank 0 has, such as the run's output; all ranks use it together.
+
+    Attributes:
+        value: It, on rank 0; None on the others, so nothing that all ranks do may depend on it.
+    """
+
+    def __init__(self, ranks: Ranks, value: T | None) -> None:
+        self._ranks = ranks
+        self.value = value
+
+    def ask(self, question: Callable[[T], R]) -> R:
+        """Ask it on rank 0; every rank gets the answer, as by ``Ranks.from_main``."""
+        return self._ranks.from_main(lambda: question(cast(T, self.value)))
+
+    def then(self, make: Callable[[T], R]) -> "OnMain[R]":
+        """Make something else of it, as by ``Ranks.on_main``."""
+        return self._ranks.on_main(lambda: make(cast(T, self.value)))
 
 
 ALONE = Ranks(_ALONE, Peers([0], 0), Peers([0], 0))

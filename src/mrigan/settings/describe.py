@@ -1,12 +1,13 @@
 """The settings in words: the options of a command line and the table of the README."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from pydantic_settings import BaseSettings
 
 from mrigan.settings.fields import ENV_PREFIX, Settings
+from mrigan.settings.models import MODELS, defaults_of
 
 
 class Described(NamedTuple):
@@ -35,11 +36,37 @@ def described(model: type[BaseSettings] = Settings) -> Iterator[Described]:
     group = ""
     for field, info in model.model_fields.items():
         group = info.title or group
-        default = "" if info.default in (None, ()) else str(info.default).removesuffix(".0")
-        if isinstance(info.default, bool):
-            default = default.lower()
         choices = tuple(choice for choice in schema[field].get("enum", ()) if choice)
-        yield Described(field, group, default, choices, info.description or "")
+        if field == "model":
+            choices = tuple(MODELS)
+        default = schema[field].get("default")
+        yield Described(field, group, _default(field, default), choices, info.description or "")
+
+
+def _default(field: str, value: object) -> str:
+    """The default in words: of each model where they differ, nothing where there is none."""
+    by_value: dict[str, list[str]] = {}
+    for name, default in defaults_of(field).items():
+        by_value.setdefault(_text(default), []).append(name)
+    if len(by_value) > 1:
+        return ", ".join(f"{text} ({_names(models)})" for text, models in by_value.items())
+    return next(iter(by_value), _text(value))
+
+
+def _names(models: Sequence[str]) -> str:
+    """Names of ``models``; a family whose models are all among them has one name."""
+    names = []
+    for name in models:
+        family = MODELS[name].family
+        is_whole = all(other in models for other, model in MODELS.items() if model.family == family)
+        names.append(family if is_whole else name)
+    return " ".join(dict.fromkeys(names))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value in (None, ()) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def add_options(parser: argparse.ArgumentParser, model: type[BaseSettings] = Settings) -> None:

@@ -1,6 +1,6 @@
 """The settings themselves: one declaration per knob, with its unit, bounds and one line of meaning.
 
-The description of a field is what ``mrigan train --help`` and the README's table print.
+The description of a field is what ``mrigan train --help`` and docs/settings.md print.
 A field is part of a run's identity unless ``identity.py`` says otherwise.
 """
 
@@ -10,14 +10,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from mrigan.environment import default_cache_dir
 from mrigan.settings.declared import DeclaredSettings
+from mrigan.settings.models import DEFAULT, MODELS, Scheduled, of_model
 from mrigan.settings.values import (
     Beta,
     Count,
+    Images,
     Rate,
     Uri,
     is_inside,
     is_same,
+    known_model,
     percent,
     with_a_group,
     writable_uri,
@@ -62,47 +66,32 @@ class Settings(DeclaredSettings):
         le=100,
         description="objects that may be unusable before the job stops, percent of those listed",
     )
-    holdout: Annotated[float | None, BeforeValidator(percent)] = Field(
-        None,
-        ge=0,
-        le=50,
-        allow_inf_nan=False,
-        description="volumes held out of training, which scores are taken against, percent; "
-        "default: the model's, 0 for `dcgan`, 10 for `r3`",
-    )
-    volume_pattern: Annotated[str, AfterValidator(with_a_group)] = Field(
-        "",
-        description="regular expression whose first group, in a slice's key, names its volume (a "
-        "patient, a scan); default: the key without its trailing slice number",
-    )
-    cache_dir: Path | None = Field(
-        None,
-        description="folder of the decoded slices, reused by the next start; "
-        "default: the user's cache folder",
+    cache_dir: Path = Field(
+        default_factory=default_cache_dir,
+        json_schema_extra={"default": "~/.cache/mrigan"},
+        description="folder of the decoded slices, reused by the next start",
     )
 
-    model: Literal["dcgan", "r3-tiny", "r3-s", "r3-m", "r3-l"] = Field(
-        "dcgan",
+    model: Annotated[str, AfterValidator(known_model)] = Field(
+        DEFAULT,
         title="Training",
         description="networks: `dcgan` is the notebook's design; `r3-tiny`, `r3-s`, `r3-m`, `r3-l` "
         "are residual networks with a regularised relativistic loss, 0.1 to 23 million weights "
         "each",
     )
-    latent_dim: int | None = Field(
-        None,
+    latent_dim: int = Field(
+        default_factory=of_model("latent_dim"),
         ge=1,
         le=4096,
-        description="numbers in one latent vector; default: the model's, 100 for `dcgan`, 64 for "
-        "`r3`",
+        description="numbers in one latent vector",
     )
     epochs: Count = Field(500, description="passes over the slices")
     batch_size: Count = Field(
         32, description="images that `dcgan`'s BatchNorm sees at a time (a group of images)"
     )
-    accumulation_steps: Count | None = Field(
-        None,
-        description="groups of `batch_size` images per optimizer step; default: the model's, 8 for "
-        "`dcgan`, 1 for `r3`",
+    accumulation_steps: Count = Field(
+        default_factory=of_model("accumulation_steps"),
+        description="groups of `batch_size` images per optimizer step",
     )
     micro_batch: Literal["auto"] | Count = Field(
         "auto",
@@ -116,23 +105,20 @@ class Settings(DeclaredSettings):
         "at once (`true`) or each group by itself (`false`: the same numbers on any number of "
         "GPUs)",
     )
-    g_lr: Rate | None = Field(
-        None,
+    g_lr: Rate = Field(
+        default_factory=of_model("g_lr"),
         description="learning rate of G (Adam) at the start; `r3` lowers it to a quarter "
-        "over the first two fifths of the run; default: the model's, 0.004 for `r3-tiny`, else "
-        "0.0002",
+        "over the first two fifths of the run",
     )
-    d_lr: Rate | None = Field(
-        None,
+    d_lr: Rate = Field(
+        default_factory=of_model("d_lr"),
         description="learning rate of D (Adam) at the start; `r3` lowers it to a quarter "
-        "over the first two fifths of the run; default: the model's, 0.004 for `r3-tiny`, else "
-        "0.0002",
+        "over the first two fifths of the run",
     )
-    beta1: Beta | None = Field(
-        None, description="Adam's β1 for both; default: the model's, 0.5 for `dcgan`"
-    )
-    beta2: Beta | None = Field(
-        None, description="Adam's β2 for both; default: the model's, 0.999 for `dcgan`"
+    beta1: Beta = Field(default_factory=of_model("beta1"), description="Adam's β1 of both networks")
+    beta2: Beta | Scheduled = Field(
+        default_factory=of_model("beta2"),
+        description="Adam's β2 of both networks; `schedule` (`r3` only) goes from 0.9 to 0.99",
     )
     gamma: Literal["auto", "small", "constant", "paper"] = Field(
         "auto",
@@ -150,12 +136,10 @@ class Settings(DeclaredSettings):
     augment_rotation: float = Field(
         0.0, ge=0, le=15, description="`r3`: turn slices, too, by up to this much, degrees"
     )
-    ema_images: float | None = Field(
-        None,
-        ge=0,
-        allow_inf_nan=False,
-        description="half-life of G's EMA, which draws the samples, images; 0 is none; default: "
-        "the model's, none for `dcgan`; for `r3`, a twentieth of the images seen, at most 100,000",
+    ema_images: Images | Scheduled = Field(
+        default_factory=of_model("ema_images"),
+        description="half-life of G's EMA, which draws the samples, images; 0 is none; `schedule` "
+        "(`r3` only) is a twentieth of the images seen, at most 100,000",
     )
     seed: int = Field(
         0, ge=0, lt=2**63, description="fixes initial weights, data order, latents and dropout"
@@ -166,10 +150,25 @@ class Settings(DeclaredSettings):
         description="another run whose newest weights this one starts from, its `OUTPUT_URI`; "
         "same `model`, size and `latent_dim`",
     )
-    freeze_d: Count | None = Field(
-        None,
+    freeze_d: int = Field(
+        0,
+        ge=0,
         description="with `init_from`: how many of D's resolutions, from the image on, stay as "
-        "they are; default: none",
+        "they are",
+    )
+
+    holdout: Annotated[float, BeforeValidator(percent)] = Field(
+        default_factory=of_model("holdout"),
+        title="Scores",
+        ge=0,
+        le=50,
+        allow_inf_nan=False,
+        description="volumes held out of training, which scores are taken against, percent",
+    )
+    volume_pattern: Annotated[str, AfterValidator(with_a_group)] = Field(
+        "",
+        description="regular expression whose first group, in a slice's key, names its volume (a "
+        "patient, a scan); empty takes the key without its trailing slice number",
     )
 
     sample_every: Count = Field(1, title="Artifacts", description="epochs between sample grids")
@@ -220,11 +219,16 @@ class Settings(DeclaredSettings):
         if self.sse_kms_key_id and self.sse != "aws:kms":
             raise ValueError("sse_kms_key_id is set, but sse is not aws:kms")
         over = 0 if self.micro_batch == "auto" else self.micro_batch % self.batch_size
-        if self.model == "dcgan" and over:
+        if MODELS[self.model].couples_images and over:
             raise ValueError(
                 f"micro_batch {self.micro_batch} would cut a group of batch_size "
-                f"{self.batch_size} images, which dcgan's BatchNorm sees together; use a multiple"
+                f"{self.batch_size} images, which {self.model}'s BatchNorm sees together; use a "
+                "multiple"
             )
+        for field in ("beta2", "ema_images"):
+            has_schedule = getattr(MODELS[self.model], field) == "schedule"
+            if getattr(self, field) == "schedule" and not has_schedule:
+                raise ValueError(f"{field} is schedule, but {self.model} has none; give a number")
         if self.freeze_d and not self.init_from:
             raise ValueError("freeze_d is set, but not init_from: only learnt stages are worth it")
         if self.init_from and is_same(self.init_from, self.output_uri):

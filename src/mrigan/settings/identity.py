@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from mrigan.settings.fields import Settings
+from mrigan.settings.models import MODELS
 
 # What may differ when a run goes on: nothing here changes a weight.
 FREE_TO_CHANGE = frozenset(
@@ -32,8 +33,8 @@ FREE_TO_CHANGE = frozenset(
 
 def identity(settings: Settings) -> dict[str, object]:
     """The settings that make a run this run: a resume must agree on every one."""
-    # r3's schedule is a function of the run's length.
-    free = FREE_TO_CHANGE if settings.model == "dcgan" else FREE_TO_CHANGE - {"epochs"}
+    follows_length = MODELS[settings.model].follows_length
+    free = FREE_TO_CHANGE - {"epochs"} if follows_length else FREE_TO_CHANGE
     return {
         name: value for name, value in settings.model_dump(mode="json").items() if name not in free
     }

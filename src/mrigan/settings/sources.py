@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from dotenv import dotenv_values
 from pydantic import ValidationError
@@ -156,9 +156,7 @@ def _validated(model: type[_Model], layers: Sequence[_Layer], problems: list[str
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems += [
-            _problem(dict(item), names, places) for item in error.errors(include_url=False)
-        ]
+        problems += _problems(error, names, places)
         return None
 
 
@@ -170,11 +168,6 @@ def ml_root() -> Path:
 def training_job_arn() -> str:
     """Which SageMaker job this process is of; "" outside, and in the SDKs' local mode."""
     return os.environ.get("TRAINING_JOB_ARN", "")
-
-
-def default_cache_dir() -> Path:
-    """Where this user's caches are, by the XDG base directory specification."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mrigan"
 
 
 def _command_line(
@@ -241,17 +234,34 @@ def _suggest(name: str, known: list[str], prefix: str = "") -> str:
     return f"{prefix}{name}: unknown{hint}"
 
 
-def _problem(item: Mapping[str, Any], names: Mapping[str, str], places: Mapping[str, str]) -> str:
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if said := _SAID.get(item["type"]):
-        message = said.format_map(item.get("ctx", {})).removesuffix(".0")
-    location = item["loc"]
-    if isinstance(location, tuple) and location:
-        field = str(location[0])
-        return f"{names.get(field, field)}: {message}{places.get(field, '')}"
-    # A rule between settings speaks of fields; say them as the user did.
+def _problems(
+    error: ValidationError, names: Mapping[str, str], places: Mapping[str, str]
+) -> list[str]:
+    """One line for each setting that is wrong, by the name the user typed."""
+    found: dict[str, list[str]] = {}
+    between: list[str] = []
+    for item in error.errors(include_url=False):
+        message = str(item["msg"]).removeprefix("Value error, ")
+        if said := _SAID.get(item["type"]):
+            message = said.format_map(item.get("ctx", {})).removesuffix(".0")
+        if item["type"] == "default_factory_not_called":
+            continue  # a default that hangs on MODEL, which is wrong itself
+        if item["loc"]:
+            found.setdefault(str(item["loc"][0]), []).append(message)
+        else:
+            between.append(_by_their_names(message, names))
+    # Where one of several types will do, there is a message for each of them.
+    lines = [
+        f"{names.get(field, field)}: {' or '.join(messages)}{places.get(field, '')}"
+        for field, messages in found.items()
+    ]
+    return lines + between
+
+
+def _by_their_names(rule: str, names: Mapping[str, str]) -> str:
+    """A rule between settings speaks of fields; say them as the user did."""
     fields = re.compile(rf"\b({'|'.join(Settings.model_fields)})\b")
-    return fields.sub(lambda found: names.get(found[0], _variable(found[0])), message)
+    return fields.sub(lambda found: names.get(found[0], _variable(found[0])), rule)
 
 
 def _variable(field: str) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from mrigan.settings.models import MODELS
+
 
 def percent(value: object) -> object:
     """Take ``5%`` for 5."""
@@ -20,6 +22,14 @@ def with_a_group(value: str) -> str:
         raise ValueError(f"no regular expression: {error}") from None
     if value and not groups:
         raise ValueError(r"no group; put what names the volume into (...), as in ^(.*)_\d+\.png$")
+    return value
+
+
+def known_model(value: str) -> str:
+    """Refuse a name that is not in ``MODELS``."""
+    if value not in MODELS:
+        *names, last = (f"'{name}'" for name in MODELS)
+        raise ValueError(f"takes {', '.join(names)} or {last}")
     return value
 
 
@@ -45,6 +55,7 @@ Uri = Annotated[str, Field(min_length=1), AfterValidator(_known_uri)]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+Images = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def is_inside(inner: str, outer: str) -> bool:

@@ -21,13 +21,14 @@ class Adam:
     Args:
         network: Weights that take no gradient now never will.
         lr: Learning rate at the start.
-        betas: Decay of the first and second moments; a schedule may change the second.
+        beta1: Decay of the first moments.
+        beta2: Decay of the second moments; a schedule may change it from step to step.
     """
 
-    def __init__(self, network: nn.Module, lr: float, betas: tuple[float, float]) -> None:
+    def __init__(self, network: nn.Module, lr: float, beta1: float, beta2: float = 0.999) -> None:
         self.params: list[Tensor] = [each for each in network.parameters() if each.requires_grad]
         self.initial_lr = self.lr = lr
-        self.betas = betas
+        self.betas = (beta1, beta2)
         device = next(network.parameters()).device
         self.steps = torch.zeros(len(self.params), device=device)
         self.moments = [

@@ -54,7 +54,7 @@ def copied(state: TrainingState, device: torch.device | str) -> dict[str, Any]:
         "epoch_sums": state.epoch_sums,
         "images_seen": state.images_seen,
         "micro_batch": state.micro_batch,
-        "place": state.place,
+        "place": state.hardware,
         "augment": list(state.augment),
         "attempt": state.attempt,
         "skips": state.skips,
@@ -74,7 +74,7 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     state.d_optim.load_state_dict(saved["d_optim"])
     state.epoch_sums = _copied(saved["epoch_sums"], device)
     state.images_seen = saved["images_seen"]
-    if saved["place"] == state.place:  # what fitted elsewhere says nothing here
+    if saved["place"] == state.hardware:  # what fitted elsewhere says nothing here
         state.micro_batch = saved["micro_batch"]
     state.augment = AdaptiveP(*_copied(saved["augment"], device))
     state.attempt = saved["attempt"]
@@ -84,7 +84,7 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
 def adopt(state: TrainingState, weights: dict[str, Any]) -> None:
     """Give the networks of a fresh ``state`` the weights of another run's snapshot.
 
-    Optimizers and progress stay fresh. Where the other run kept no average, it starts as G.
+    Optimizers and progress stay fresh. Where the other run kept no EMA, it starts as G.
     """
     state.G.load_state_dict(weights["G"])
     state.D.load_state_dict(weights["D"])

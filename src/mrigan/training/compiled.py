@@ -14,7 +14,7 @@ import torch._functorch.config
 from torch import nn
 
 from mrigan.runtime.time_limit import time_limit
-from mrigan.training.memory import is_out_of_memory
+from mrigan.training.micro_batches import is_out_of_memory
 from mrigan.training.state import TrainingState
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from mrigan.training.memory import is_out_of_memory
+from mrigan.training.micro_batches import is_out_of_memory
 
 log = logging.getLogger(__name__)
 

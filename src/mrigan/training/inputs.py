@@ -11,11 +11,7 @@ from torch import Tensor
 
 from mrigan.data.sampler import stream_seed
 from mrigan.models.augment import Randoms, draw_randoms
-from mrigan.models.dcgan import DROPOUT
-from mrigan.training.family import Family
-
-# Dropout compares random bytes with this.
-_DROPPED_OF_256 = round(DROPOUT * 256)
+from mrigan.models.family import Dropout, Recipe
 
 
 class Drawn(NamedTuple):
@@ -57,18 +53,18 @@ class Inputs(NamedTuple):
 
 
 def draw(
-    family: Family, phase: str, images: int, *, latent_dim: int, seed: int, images_seen: int
+    recipe: Recipe, phase: str, images: int, *, latent_dim: int, seed: int, images_seen: int
 ) -> Drawn:
     """Draw for the half ``phase``, "d" or "g", of the step of ``images`` at ``images_seen``."""
 
     def keep(which: str, *, is_shown: bool) -> Tensor | None:
-        if not is_shown or not family.dropout_channels:
+        if not is_shown or recipe.dropout is None:
             return None
         stream = stream_seed(seed, phase, f"{which}-keep", images_seen)
-        return draw_keep(images, family.dropout_channels, stream)
+        return draw_keep(images, recipe.dropout, stream)
 
     def randoms(which: str) -> Randoms | None:
-        if not family.augments:
+        if recipe.augmentation is None:
             return None
         return draw_randoms(images, stream_seed(seed, phase, f"{which}-warp", images_seen))
 
@@ -86,11 +82,12 @@ def draw_latents(count: int, latent_dim: int, seed: int) -> Tensor:
     return torch.randn(count, latent_dim, generator=torch.Generator().manual_seed(seed))
 
 
-def draw_keep(count: int, channels: int, seed: int) -> Tensor:
-    """Which channels dropout leaves, (count, channels) uint8 of 0 and 1."""
+def draw_keep(count: int, dropout: Dropout, seed: int) -> Tensor:
+    """Which channels ``dropout`` leaves, (count, channels) uint8 of 0 and 1."""
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(256, (count, channels), dtype=torch.uint8, generator=generator)
-    return (drawn >= _DROPPED_OF_256).to(torch.uint8)
+    shape = (count, dropout.channels)
+    drawn = torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+    return (drawn >= round(dropout.share * 256)).to(torch.uint8)
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:

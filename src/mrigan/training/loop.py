@@ -13,15 +13,14 @@ import torch
 from torch import Tensor
 
 from mrigan.data.sampler import epoch_order, stream_seed
+from mrigan.models.family import Recipe
 from mrigan.runtime.ranks import ALONE, Ranks
-from mrigan.training.accumulation import Sums
-from mrigan.training.family import DCGAN, Family
 from mrigan.training.graphs import Lane
 from mrigan.training.guard import Guard, Verdict
 from mrigan.training.inputs import draw_latents
 from mrigan.training.plan import Plan
 from mrigan.training.state import TrainingState
-from mrigan.training.step import Shown, Step, TakeSlices
+from mrigan.training.step import Shown, Step, Sums, TakeSlices
 
 COUNTED = "images"  # in the sums of an epoch: the images they are over
 
@@ -49,7 +48,7 @@ def train(
     latent_dim: int,
     seed: int,
     autocast: torch.autocast,
-    family: Family = DCGAN,
+    recipe: Recipe,
     ranks: Ranks = ALONE,
     graphs: bool = False,
 ) -> Iterator[Tick]:
@@ -65,7 +64,7 @@ def train(
         latent_dim: Width of z.
         seed: Of the run.
         autocast: Precision of the forward passes.
-        family: Of the networks in ``state``.
+        recipe: How the networks of ``state`` are trained.
         ranks: Share each step; all of them run this, and see the same Ticks.
         graphs: Whether steps are captured as CUDA graphs, on CUDA.
 
@@ -81,7 +80,7 @@ def train(
         guard.at_epoch()
         attempt_seed = _attempt_seed(seed, state.attempt)
         step = Step(
-            family=family,
+            recipe=recipe,
             state=state,
             take_slices=take_slices,
             latent_dim=latent_dim,

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from mrigan.errors import SettingsError
 
-# Below this many steps the seed's networks have not left their first blobs.
+# Below this many steps dcgan's networks have not left their first blobs.
 ENOUGH_STEPS = 5000
 
 
-def check_shares(accumulation_steps: int, ranks: int) -> None:
+def check_groups_divide(accumulation_steps: int, ranks: int) -> None:
     """Refuse a step whose groups of images ranks can't share evenly.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.models.batchnorm import BatchNorm2d, Seen, norms_of
-from mrigan.training.shares import Share
+from mrigan.training.micro_batches import StepPart
 
 
 class RunningStatistics:
@@ -17,12 +17,12 @@ class RunningStatistics:
     A network without BatchNorm has no statistics and costs nothing.
     """
 
-    def __init__(self, network: nn.Module, share: Share) -> None:
+    def __init__(self, network: nn.Module, part: StepPart) -> None:
         self._norms = norms_of(network)
-        self._share = share
+        self._part = part
         self._seen: list[Seen] = []
         for norm in self._norms:
-            norm.group_images = share.group_images
+            norm.group_images = part.group_images
         self._momentum = (self._norms[0].momentum or 0.0) if self._norms else 0.0
 
     @property
@@ -30,10 +30,10 @@ class RunningStatistics:
         """Of each group of this rank in the sum, in their order; none without BatchNorm."""
         if not self._norms:
             return []
-        share, momentum = self._share, self._momentum
+        part, momentum = self._part, self._momentum
         return [
-            share.weight * momentum * (1 - momentum) ** (share.group_count - 1 - number)
-            for number in share.groups
+            part.weight * momentum * (1 - momentum) ** (part.group_count - 1 - number)
+            for number in part.groups
         ]
 
     def clear(self) -> None:
@@ -69,7 +69,7 @@ class RunningStatistics:
             return
         live = [each for norm in self._norms for each in _running(norm)]
         before = torch.cat(live)
-        count = self._share.group_count
+        count = self._part.group_count
         after = torch.where(taken, before * (1 - self._momentum) ** count + term, before)
         torch._foreach_copy_(live, list(after.split([len(each) for each in live])))
         moved = taken.to(torch.int64) * count

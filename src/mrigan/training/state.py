@@ -1,24 +1,16 @@
 """Everything that moves while a run trains, and its building from a seed."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from mrigan.data.sampler import stream_seed
-from mrigan.models import dcgan, r3
+from mrigan.models.family import Staged
 from mrigan.training.adam import Adam
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.ema import averaged_copy
-
-
-class AdamValues(NamedTuple):
-    """Adam's values for both networks at the start."""
-
-    g_lr: float
-    d_lr: float
-    betas: tuple[float, float]
 
 
 @dataclass(kw_only=True)
@@ -30,7 +22,7 @@ class TrainingState:
     g_optim: Adam
     d_optim: Adam
     micro_batch: int  # images in one forward pass; halved when memory runs out
-    place: str = ""  # what computes: another place's micro-batch is not for this one
+    hardware: str = ""  # what computes: a micro-batch that fits other hardware says nothing here
     images_seen: int = 0
     epoch_sums: dict[str, Tensor] = field(default_factory=dict)  # over the current epoch's images
     G_ema: nn.Module | None = None
@@ -41,7 +33,7 @@ class TrainingState:
 
     @property
     def sampler(self) -> nn.Module:
-        """The network that draws what people see: G's average, or G itself."""
+        """The network that draws what people see: G's EMA, or G itself."""
         return self.G if self.G_ema is None else self.G_ema
 
     @property
@@ -51,56 +43,46 @@ class TrainingState:
 
 
 def build_state(
+    networks: Callable[[], tuple[nn.Module, nn.Module]],
     *,
-    latent_dim: int,
-    height: int,
-    width: int,
-    adam: AdamValues,
+    g_lr: float,
+    d_lr: float,
+    beta1: float,
     micro_batch: int,
     seed: int,
     device: torch.device,
-    preset: r3.Preset | None = None,
-    with_average: bool = False,
+    with_ema: bool = False,
     freeze_d: int = 0,
 ) -> TrainingState:
     """Fresh networks whose first weights are a function of ``seed`` alone, on any device.
 
     Args:
-        latent_dim: Width of z.
-        height: Of the images, pixels.
-        width: Of the images, pixels.
-        adam: Rates and betas; a schedule changes them from step to step.
+        networks: Builds G and D.
+        g_lr: Learning rate of G; a schedule multiplies it from step to step.
+        d_lr: That of D.
+        beta1: Adam's, of both; β2 is set at each step.
         micro_batch: Images in one forward pass, to begin with.
         seed: Of the run.
         device: Where they are to be.
-        preset: Of ``r3``; None builds ``dcgan``.
-        with_average: Whether to keep a G_ema.
+        with_ema: Whether to keep a G_ema.
         freeze_d: How many of D's resolutions, from the image on, never learn.
     """
     torch.manual_seed(stream_seed(seed, "weights"))
-    networks: tuple[nn.Module, nn.Module]
-    if preset is None:
-        networks = (dcgan.Generator(latent_dim, height, width), dcgan.Discriminator(height, width))
-    else:
-        networks = (
-            r3.Generator(preset, latent_dim, height, width),
-            r3.Discriminator(preset, height, width),
-        )
-    G, D = (net.to(device).to(memory_format=torch.channels_last) for net in networks)
+    G, D = (net.to(device).to(memory_format=torch.channels_last) for net in networks())
     _freeze(D, freeze_d)
     return TrainingState(
         G=G,
         D=D,
-        g_optim=Adam(G, adam.g_lr, adam.betas),
-        d_optim=Adam(D, adam.d_lr, adam.betas),
+        g_optim=Adam(G, g_lr, beta1),
+        d_optim=Adam(D, d_lr, beta1),
         micro_batch=micro_batch,
-        G_ema=averaged_copy(G) if with_average else None,
+        G_ema=averaged_copy(G) if with_ema else None,
         augment=AdaptiveP.of(device=device),
         skips=torch.zeros(3, device=device),
     )
 
 
 def _freeze(D: nn.Module, count: int) -> None:
-    assert isinstance(D, dcgan.Discriminator | r3.Discriminator)
+    assert isinstance(D, Staged)
     for stage in D.stages_from_image()[:count]:
         stage.requires_grad_(requires_grad=False)

@@ -12,20 +12,27 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.errors import MriganError
-from mrigan.models.augment import warp_of
+from mrigan.models.augment import Randoms, Warp, warp_of
 from mrigan.models.batchnorm import is_synchronised
+from mrigan.models.family import Half, Recipe, Values
+from mrigan.models.micro_batch import MicroBatch
 from mrigan.runtime.ranks import Ranks
-from mrigan.training.accumulation import MicroBatch, Sums
-from mrigan.training.family import Family, Half
+from mrigan.training.ema import decay_of, update_average
 from mrigan.training.graphs import Lane
 from mrigan.training.guard import is_finite_step
 from mrigan.training.inputs import Inputs, draw, sent
-from mrigan.training.memory import is_out_of_memory, with_halving
+from mrigan.training.micro_batches import (
+    StepPart,
+    all_reduce_gradients,
+    is_out_of_memory,
+    split_by_groups,
+    split_freely,
+    with_halving,
+)
 from mrigan.training.running_statistics import RunningStatistics
-from mrigan.training.schedule import Values
-from mrigan.training.shares import Share, add_up, any_cut, by_groups
 from mrigan.training.state import TrainingState
 
+Sums = dict[str, Tensor]  # of one metric over images, a scalar on the device each
 TakeSlices = Callable[[Tensor], Tensor]  # indices (n,) -> images (n, 1, H, W) in [-1, 1]
 
 _NO_HALVING = (
@@ -46,7 +53,7 @@ class Step:
     """A step of D over all its slices, then one of G.
 
     Attributes:
-        family: How both accumulate.
+        recipe: How both networks are trained.
         state: Changed in place.
         take_slices: The reals.
         latent_dim: Width of z.
@@ -57,7 +64,7 @@ class Step:
         lane: Where on the device it runs.
     """
 
-    family: Family
+    recipe: Recipe
     state: TrainingState
     take_slices: TakeSlices
     latent_dim: int
@@ -78,13 +85,16 @@ class Step:
             return self._take(shown)
 
     def _take(self, shown: Shown) -> tuple[Sums, Tensor]:
-        state, family = self.state, self.family
-        values = family.begin_step(state)
+        state, recipe = self.state, self.recipe
+        values = recipe.values(state.images_seen)
+        for optim in (state.g_optim, state.d_optim):
+            optim.lr = optim.initial_lr * state.rate_factor * values.lr_factor
+            optim.betas = (optim.betas[0], values.beta2)
         sums: Sums = {}
         taken: Tensor | None = None
         for phase, half, learning, optim, indices in (
-            ("d", family.d, state.D, state.d_optim, shown.d),
-            ("g", family.g, state.G, state.g_optim, shown.g),
+            ("d", recipe.d, state.D, state.d_optim, shown.d),
+            ("g", recipe.g, state.G, state.g_optim, shown.g),
         ):
             totals, statistics, term = self._half(phase, half, learning, indices, values)
             is_finite = is_finite_step(learning, totals)
@@ -94,17 +104,27 @@ class Step:
             # A copy: the next replay of a graph writes over its result.
             sums |= zip(half.sums, totals.clone().unbind(), strict=True)
         assert taken is not None
-        family.end_step(state, values, sums, len(shown.d), taken.float())
+        self._after(values, sums, len(shown.d), taken.float())
         return sums, taken
 
+    def _after(self, values: Values, sums: Sums, images: int, taken: Tensor) -> None:
+        """Move G's EMA and the probability of augmentation, unless ``taken``, 0 or 1, is 0."""
+        state = self.state
+        if state.G_ema is not None:
+            decay = decay_of(images, values.ema_half_life_images)
+            update_average(state.G_ema, state.G, decay, taken)
+        if self.recipe.augmentation is not None and self.recipe.augmentation.by == "adaptive":
+            signs = torch.where(taken > 0, sums["real_sign"], 0.0)
+            state.augment = state.augment.after(signs, images * taken, target=values.augment_target)
+
     def _half(
-        self, phase: str, half: Half, learning: nn.Module, indices: Tensor, values: Values | None
+        self, phase: str, half: Half, learning: nn.Module, indices: Tensor, values: Values
     ) -> tuple[Tensor, RunningStatistics, Tensor]:
         """Give ``learning`` the gradients of the step, on every rank the same."""
         state, images, ranks = self.state, len(indices), self.ranks
         together = is_synchronised(state.G) and ranks.world.size > 1
         drawn = draw(
-            self.family,
+            self.recipe,
             phase,
             images,
             latent_dim=self.latent_dim,
@@ -114,19 +134,19 @@ class Step:
         some = next(state.G.parameters())
 
         def attempt(micro_batch: int) -> tuple[Tensor, RunningStatistics, Tensor]:
-            share = self._share(images, micro_batch, together=together)
-            statistics = RunningStatistics(state.G, share)
+            part = self._part(images, micro_batch, together=together)
+            statistics = RunningStatistics(state.G, part)
             inputs = Inputs(
-                drawn=drawn.sent(share.rows, some),
-                real=self.take_slices(indices[share.rows]) if half.takes_reals else None,
-                p=self.family.augment_p(state, values),
-                gamma=some.new_full((), values.gamma if values else 0.0),
+                drawn=drawn.sent(part.rows, some),
+                real=self.take_slices(indices[part.rows]) if half.takes_reals else None,
+                p=augment_p(state, self.recipe, values),
+                gamma=some.new_full((), values.gamma),
                 group_weights=sent(some.new_tensor(statistics.weights, device="cpu"), some.device),
             )
 
             def work(given: Inputs) -> tuple[Tensor, Tensor]:
-                batches = self._batches(given, share, statistics)
-                totals = half.accumulate(
+                batches = self._batches(given, part, statistics)
+                totals = half.fill_gradients(
                     state.G,
                     state.D,
                     batches,
@@ -156,27 +176,27 @@ class Step:
         (totals, statistics, term), state.micro_batch = with_halving(
             attempt, state.micro_batch, forget=forget, ranks=ranks
         )
-        add_up(learning, [totals, term], ranks)
+        all_reduce_gradients(learning, [totals, term], ranks)
         return totals, statistics, term
 
-    def _share(self, images: int, micro_batch: int, *, together: bool) -> Share:
-        if self.family.is_separable:
-            return any_cut(images, micro_batch, self.ranks)
+    def _part(self, images: int, micro_batch: int, *, together: bool) -> StepPart:
+        if not self.recipe.couples_images:
+            return split_freely(images, micro_batch, self.ranks)
         if together:
             micro_batch = min(micro_batch, self.group_images)
-        return by_groups(images, micro_batch, self.group_images, self.ranks, together=together)
+        return split_by_groups(
+            images, micro_batch, self.group_images, self.ranks, together=together
+        )
 
     def _batches(
-        self, inputs: Inputs, share: Share, statistics: RunningStatistics
+        self, inputs: Inputs, part: StepPart, statistics: RunningStatistics
     ) -> Iterator[MicroBatch]:
         statistics.clear()
         drawn, real = inputs.drawn, inputs.real
-        policy, size = self.family.policy, self.family.size
         real_warp, fake_warp = (
-            warp_of(policy, size, randoms, inputs.p) if policy and randoms else None
-            for randoms in (drawn.real_randoms, drawn.fake_randoms)
+            self._warp(randoms, inputs.p) for randoms in (drawn.real_randoms, drawn.fake_randoms)
         )
-        for start, stop in share.cuts:
+        for start, stop in part.cuts:
             rows = slice(start, stop)
             yield MicroBatch(
                 z=drawn.z[rows],
@@ -187,3 +207,17 @@ class Step:
                 fake_warp=fake_warp.part(start, stop) if fake_warp else None,
             )
             statistics.add()
+
+    def _warp(self, randoms: Randoms | None, p: Tensor) -> Warp | None:
+        if self.recipe.augmentation is None or randoms is None:
+            return None
+        return warp_of(self.recipe.augmentation.policy, self.recipe.augmentation.size, randoms, p)
+
+
+def augment_p(state: TrainingState, recipe: Recipe, values: Values) -> Tensor:
+    """The probability of each transformation in the next step, a scalar on the device."""
+    if recipe.augmentation is None:
+        return torch.zeros_like(state.augment.p)
+    if recipe.augmentation.by == "adaptive":
+        return state.augment.p
+    return torch.full_like(state.augment.p, values.augment_p)

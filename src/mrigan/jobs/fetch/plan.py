@@ -17,7 +17,7 @@ from mrigan.storage.store import ObjectInfo, Store
 log = logging.getLogger(__name__)
 
 PARTS = ("samples", "plots", "model", "checkpoints")
-_ALWAYS = {run_tree.STATUS, run_tree.SETTINGS, run_tree.METRICS, run_tree.REPORT}
+_ALWAYS = {run_tree.STATUS, run_tree.RUN, run_tree.RUN_BEFORE, run_tree.METRICS, run_tree.REPORT}
 _SHOWN = 5
 _RECORDS = {
     run_tree.GENERATOR: run_tree.GENERATOR_CONFIG,

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mrigan.errors import MriganError, SettingsError
+from mrigan.jobs.build import storage_options
 from mrigan.jobs.launch.view import open_view
-from mrigan.jobs.storage_options import storage_options
 from mrigan.launch.aws import AWS_ERRORS, Aws, Request, explain
 from mrigan.launch.checks import Checks
 from mrigan.launch.follow import Ended, follow

@@ -3,12 +3,13 @@
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 
+from mrigan.artifacts.history import EpochRow
 from mrigan.jobs.bars import Bars
 from mrigan.training.loop import Tick
 from mrigan.training.plan import Plan
@@ -20,35 +21,31 @@ _REFRESH_SECONDS = 1.0
 
 
 class Display(Protocol):
-    """Told of everything as it happens; a context manager around the whole job."""
+    """Told of everything as it happens."""
 
     def pulling(self, done: int, total: int) -> None:
         """So many slices of so many are decoded."""
 
     def training(self, plan: Plan, images_seen: int) -> None:
-        """Training starts, or goes on, at ``images_seen``."""
+        """Training starts, or resumes, at ``images_seen``."""
 
     def tick(self, tick: Tick) -> None:
         """One optimizer step is done."""
 
-    def epoch(self, row: Mapping[str, float]) -> None:
-        """An epoch is done; ``row`` is its line of metrics.jsonl."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
+    def epoch(self, row: EpochRow) -> None:
+        """An epoch has ended."""
 
 
-def open_display(log_format: str) -> Display:
-    """Live on a terminal, unless lines were asked for."""
-    if log_format == "auto" and sys.stdout.isatty():
-        return LiveDisplay()
-    return LineDisplay()
+@contextmanager
+def open_display(log_format: str, *, is_main: bool) -> Iterator[Display]:
+    """Live on a terminal, unless lines were asked for; silent on every rank but the first."""
+    if not is_main:
+        yield SilentDisplay()
+    elif log_format == "auto" and sys.stdout.isatty():
+        with LiveDisplay() as display:
+            yield display
+    else:
+        yield LineDisplay()
 
 
 def step_facts(tick: Tick) -> dict[str, float]:
@@ -77,10 +74,10 @@ class LineDisplay:
             facts = {"epoch": tick.epoch, "images_seen": tick.images_seen, **step_facts(tick)}
             log.info("progress", extra=facts)
 
-    def epoch(self, row: Mapping[str, float]) -> None:
+    def epoch(self, row: EpochRow) -> None:
         """Log the row."""
         self._last = time.monotonic()
-        log.info("epoch", extra=dict(row))
+        log.info("epoch", extra=row.to_json())
 
     def _due(self) -> bool:
         if time.monotonic() - self._last < _HEARTBEAT_SECONDS:
@@ -88,16 +85,21 @@ class LineDisplay:
         self._last = time.monotonic()
         return True
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to put back."""
+class SilentDisplay:
+    """Shows nothing."""
+
+    def pulling(self, done: int, total: int) -> None:
+        """Do nothing."""
+
+    def training(self, plan: Plan, images_seen: int) -> None:
+        """Do nothing."""
+
+    def tick(self, tick: Tick) -> None:
+        """Do nothing."""
+
+    def epoch(self, row: EpochRow) -> None:
+        """Do nothing."""
 
 
 class LiveDisplay(Bars):
@@ -142,7 +144,7 @@ class LiveDisplay(Bars):
             facts=f"{speed:,.{digits}f} images/s  D {d_loss:.3f}  G {g_loss:.3f}{self._tail}",
         )
 
-    def epoch(self, row: Mapping[str, float]) -> None:
+    def epoch(self, row: EpochRow) -> None:
         """Keep the memory figure for the line."""
-        peak = row.get("peak_allocated_mib", row.get("peak_rss_mib", 0.0))
+        peak = row.memory.get("peak_allocated_mib", row.memory.get("peak_rss_mib", 0.0))
         self._tail = f"  {peak / 1024:.1f} GiB"

@@ -1,34 +1,31 @@
-"""Where a run's weights come from: its own newest checkpoint, another run's, or its seed."""
+"""The weights of another run, the one at INIT_FROM, for a run that begins."""
 
-import logging
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import newest_checkpoint
+from mrigan.artifacts.run_facts import InitialFacts
 from mrigan.data.manifest import ManifestEntry
 from mrigan.errors import SettingsError
-from mrigan.jobs.model import d_resolutions
-from mrigan.jobs.storage_options import storage_options
-from mrigan.runtime.ranks import Ranks
+from mrigan.jobs.build import storage_options
+from mrigan.models.family import d_resolutions
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences
 from mrigan.storage.store import Store, open_store
-from mrigan.training.checkpoint import REVISION, adopt, decode, encode, restore
-from mrigan.training.state import TrainingState
-
-log = logging.getLogger(__name__)
+from mrigan.training.checkpoint import REVISION, decode
 
 _MUST_AGREE = ("model", "image_height", "image_width", "latent_dim")
 _WEIGHTS = ("G", "D", "G_ema")
 
 
-class Initial(NamedTuple):
-    """The weights of another run."""
+@dataclass(frozen=True, kw_only=True)
+class Initial:
+    """Where a run's first weights are from."""
 
-    facts: dict[str, Any]  # which checkpoint they are of; ``initial`` in settings.json
-    data: bytes  # an encoded snapshot's networks
-    trained_on: frozenset[str]  # sha256 of each slice's pixels
+    facts: InitialFacts
+    trained_on: frozenset[str]  # sha256 of the pixels of each slice
 
 
 def check_holdout(initial: Initial, manifest: Iterable[ManifestEntry]) -> None:
@@ -41,23 +38,26 @@ def check_holdout(initial: Initial, manifest: Iterable[ManifestEntry]) -> None:
     seen = sum(sha256 in initial.trained_on for sha256 in held)
     if seen:
         raise SettingsError(
-            f"MRIGAN_INIT_FROM: {initial.facts['uri']} was trained on {seen:,} of the "
+            f"MRIGAN_INIT_FROM: {initial.facts.uri} was trained on {seen:,} of the "
             f"{len(held):,} slices that this run holds out; use its MRIGAN_SEED, MRIGAN_HOLDOUT "
             "and MRIGAN_VOLUME_PATTERN, or set MRIGAN_HOLDOUT=0"
         )
 
 
-def find_initial(settings: Settings) -> Initial:
+def read_initial(settings: Settings) -> tuple[Initial, dict[str, Any]]:
     """Read the newest weights of the run at INIT_FROM.
 
     Args:
-        settings: With defaults filled in, and INIT_FROM set.
+        settings: INIT_FROM is set.
+
+    Returns:
+        Where they are from, and the networks of that checkpoint's snapshot.
 
     Raises:
         SettingsError: There are none, or they are of other networks, or FREEZE_D is too much.
         StorageError: They can't be read.
     """
-    if (settings.freeze_d or 0) > d_resolutions(settings):
+    if settings.freeze_d > d_resolutions(settings):
         raise SettingsError(
             f"MRIGAN_FREEZE_D: {settings.freeze_d} of D's resolutions can't be frozen, at this "
             f"size it has {d_resolutions(settings)}"
@@ -83,47 +83,15 @@ def find_initial(settings: Settings) -> Initial:
             f"MRIGAN_INIT_FROM: {store.uri} has weights of other networks: {', '.join(changed)}; "
             "use those, or another run"
         )
-    facts = {"uri": store.uri, "images_seen": saved.images_seen, "sha256": saved.facts["sha256"]}
+    facts = InitialFacts(
+        uri=store.uri, images_seen=saved.images_seen, sha256=str(saved.facts["sha256"])
+    )
     snapshot = decode(saved.data)
-    weights = encode({name: snapshot[name] for name in _WEIGHTS})
-    return Initial(facts, weights, frozenset(_trained_on(store)))
+    weights = {name: snapshot[name] for name in _WEIGHTS}
+    return Initial(facts=facts, trained_on=frozenset(_trained_on(store))), weights
 
 
 def _trained_on(store: Store) -> Iterator[str]:
     for row in run_tree.read_rows(store, run_tree.MANIFEST):
         if row.get("status") == "used" and row.get("side", "training") == "training":
             yield row["sha256"]
-
-
-def _nothing() -> bytes:
-    return b""
-
-
-def begin(
-    state: TrainingState,
-    settings: Settings,
-    ranks: Ranks,
-    find_checkpoint: Callable[[], bytes] = _nothing,
-    find_weights: Callable[[], bytes] = _nothing,
-) -> bool:
-    """Put a fresh ``state`` where its run is; every rank calls this, rank 0 with ways to find out.
-
-    Args:
-        state: Changed in place.
-        settings: With defaults filled in.
-        ranks: Of the run.
-        find_checkpoint: The run's own newest; nothing if it has none.
-        find_weights: Those of the run at INIT_FROM, for a run that begins.
-
-    Returns:
-        Whether the run goes on.
-    """
-    if data := ranks.from_main(find_checkpoint):
-        micro_batch = state.micro_batch
-        restore(state, decode(data))
-        if settings.micro_batch != "auto":  # else what was found to fit
-            state.micro_batch = micro_batch
-        return True
-    if settings.init_from:
-        adopt(state, decode(ranks.from_main(find_weights)))
-    return False

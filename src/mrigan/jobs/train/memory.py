@@ -1,12 +1,10 @@
-"""What takes a run's memory, told once its first step has shown it."""
-
-from typing import Any
+"""What takes a run's memory, known once its first step has shown it."""
 
 import torch
 from torch import Tensor, nn
 
 from mrigan.data.bank import fits_device
-from mrigan.jobs.train.prepare import Prepared
+from mrigan.data.pack import Pack
 from mrigan.runtime.device import free_bytes
 from mrigan.runtime.host_memory import peak_resident_bytes, resident_bytes
 from mrigan.training.adam import Adam
@@ -22,16 +20,15 @@ class MemoryReport:
     told from the process's largest size, where the step has raised it: a pull may have been larger.
     """
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._device = prepared.hardware.device
-        pack = prepared.pack
+    def __init__(self, pack: Pack, device: torch.device) -> None:
+        self._device = device
         self._slices_bytes = pack.images[:1].nbytes * len(pack.training)
         free = free_bytes(self._device)
         self._is_on_device = fits_device(self._slices_bytes, self._device, free_bytes=free)
         self._resident_bytes = resident_bytes()
         self._peak_before = peak_resident_bytes()
 
-    def after_step(self, state: TrainingState) -> dict[str, Any]:
+    def after_step(self, state: TrainingState) -> dict[str, float | str]:
         """MiB of each part, and where the slices are."""
         networks = [state.G, state.D, *([state.G_ema] if state.G_ema is not None else [])]
         weights = sum(_bytes(_tensors(network)) for network in networks)
@@ -40,7 +37,7 @@ class MemoryReport:
             for network in networks
         )
         optimizers = sum(_optimizer_bytes(optim) for optim in (state.g_optim, state.d_optim))
-        found: dict[str, Any] = {
+        found: dict[str, float | str] = {
             "weights_mib": _mib(weights),
             "gradients_mib": _mib(gradients),
             "optimizer_mib": _mib(optimizers),

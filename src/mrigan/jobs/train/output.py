@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mrigan.artifacts import run_tree
+from mrigan.artifacts.run_facts import RunFacts, read_run_facts
 from mrigan.errors import SettingsError
-from mrigan.jobs.storage_options import storage_options
-from mrigan.jobs.train.previous import find_previous
+from mrigan.jobs.build import storage_options
 from mrigan.launch.request import PLATFORM_FOLDER
 from mrigan.runtime.sagemaker import (
     is_sagemaker,
@@ -23,10 +23,12 @@ from mrigan.runtime.sagemaker import (
     output_data_folder,
 )
 from mrigan.settings.fields import Settings
+from mrigan.settings.identity import differences, identity
 from mrigan.storage.location import FolderLocation, parse_uri
 from mrigan.storage.mirror import Copy, MirroredStore, copy_objects
 from mrigan.storage.store import Store, open_store
 from mrigan.storage.watched import remove_unfinished
+from mrigan.training.checkpoint import REVISION
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
     """Open OUTPUT_URI together with its copies; for one process of a run at a time.
 
     Args:
-        settings: With defaults filled in.
+        settings: Of the job.
         catch_up: Bring the run back from LocalPath if OUTPUT_URI has lost it, and the copies up to
             date; not for a command that only looks.
 
@@ -71,7 +73,7 @@ def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
             remove_unfinished(watched)
             if watched in copies:
                 _restore(output, copies[watched].store, settings)
-        if output.head(run_tree.SETTINGS):
+        if run_tree.has_run(output):
             output.catch_up()
     return output
 
@@ -79,17 +81,34 @@ def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
 def _restore(output: Store, saved: Store, settings: Settings) -> None:
     """Copy the run in ``saved`` to ``output`` if none is there."""
     try:
-        previous = find_previous(saved, settings)
+        facts = read_matching(saved, settings)
     except SettingsError as error:
         raise SettingsError(f"{error}, with another S3Uri in the job's CheckpointConfig") from None
-    if previous is None or output.head(run_tree.SETTINGS):
+    if facts is None or run_tree.has_run(output):
         return
-    keys = [info.key for info in saved.list() if info.key != run_tree.SETTINGS]
+    keys = [info.key for info in saved.list()]
     # What vouches for others comes after them: a restoration that is cut short begins anew.
+    last = [key for key in keys if key in (run_tree.RUN, run_tree.RUN_BEFORE)]
     vouching = [key for key in keys if key.startswith(_CHECKPOINTS) and key.endswith(".json")]
-    for some in ([key for key in keys if key not in vouching], vouching, [run_tree.SETTINGS]):
+    first = [key for key in keys if key not in {*vouching, *last}]
+    for some in (first, vouching, last):
         copy_objects(saved, output, {key: key for key in some})
-    log.info("restored", extra={"objects": len(keys) + 1, "from": saved.uri, "uri": output.uri})
+    log.info("restored", extra={"objects": len(keys), "from": saved.uri, "uri": output.uri})
+
+
+def read_matching(store: Store, settings: Settings) -> RunFacts | None:
+    """The facts of the run in ``store``; None where none has begun.
+
+    Raises:
+        SettingsError: It was begun with other settings, naming each.
+    """
+    facts = read_run_facts(store, REVISION)
+    if facts and (changed := differences(identity(settings), facts.identity)):
+        raise SettingsError(
+            f"{store.uri} holds a run with other settings: {', '.join(changed)}; use those, or "
+            "another MRIGAN_OUTPUT_URI"
+        )
+    return facts
 
 
 def _in_model(key: str) -> str | None:

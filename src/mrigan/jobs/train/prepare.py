@@ -1,25 +1,30 @@
-"""Brings a training job to the point where nothing but training is left."""
+"""Brings a training job to the point where nothing but training is left.
+
+The order matters: the settings and the run at OUTPUT_URI are checked before the input is used, and
+the output is claimed before the first step.
+"""
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from mrigan.artifacts import run_tree
+from mrigan.artifacts.checkpoints import list_checkpoints
+from mrigan.artifacts.run_facts import DataFacts, RunFacts
+from mrigan.artifacts.run_status import RunStatus, now, read_status, write_status
 from mrigan.data.holdout import deal
 from mrigan.data.manifest import encode_manifest
 from mrigan.data.pack import Pack, RefusedError, open_pack
 from mrigan.data.source import open_source
-from mrigan.jobs.facts import machine, versions
-from mrigan.jobs.model import known
-from mrigan.jobs.storage_options import storage_options
-from mrigan.jobs.train.previous import Previous, check_same_slices
-from mrigan.jobs.train.status import now, status_facts
-from mrigan.runtime.device import Hardware, allocator_in_force
+from mrigan.errors import DataError
+from mrigan.jobs.build import plan_of, storage_options
+from mrigan.jobs.facts import machine_facts, versions
+from mrigan.jobs.train.initial import Initial, check_holdout
+from mrigan.jobs.train.output import open_output, read_matching
+from mrigan.runtime.device import Hardware
 from mrigan.runtime.ranks import Ranks
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import identity
-from mrigan.settings.sources import default_cache_dir
 from mrigan.storage.store import Store
 from mrigan.training.checkpoint import REVISION
 from mrigan.training.plan import ENOUGH_STEPS, Plan
@@ -28,92 +33,56 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class FoundRun:
+    """OUTPUT_URI as the job finds it: ``facts`` and ``status`` of an earlier start, if any."""
+
+    settings: Settings
+    store: Store
+    facts: RunFacts | None
+    status: RunStatus | None
+    started: str
+
+    def is_complete(self) -> bool:
+        """Whether nothing is left to do; if so, say it."""
+        status = self.status
+        if self.facts is None or status is None or status.state != "completed":
+            return False
+        if status.epoch < self.settings.epochs:
+            return False
+        log.info("already_complete", extra={"epochs": status.epoch, "uri": self.store.uri})
+        return True
+
+    def takes_initial_weights(self) -> bool:
+        """Whether INIT_FROM is to be read: only by a run without a checkpoint of its own."""
+        return self.settings.init_from is not None and not list_checkpoints(self.store)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
     """A claimed run: what trains, on what, into which store."""
 
     settings: Settings
     store: Store
-    hardware: Hardware
+    facts: RunFacts
     pack: Pack
     plan: Plan
-    facts: dict[str, Any]  # settings.json
     started: str
 
 
-def prepare(
-    settings: Settings,
-    hardware: Hardware,
-    store: Store,
-    previous: Previous | None,
-    *,
-    ranks: Ranks,
-    on_progress: Callable[[int, int], None],
-    should_stop: Callable[[], bool],
-    check: Callable[[Pack], None],
-) -> Prepared:
-    """Pull the slices and claim the output; on rank 0, while the others ``pull``.
-
-    Args:
-        settings: With defaults filled in.
-        hardware: What will train.
-        store: The output.
-        previous: The run to go on with, if any.
-        ranks: Of the run.
-        on_progress: Told how many slices of how many are decoded.
-        should_stop: Asked while pulling.
-        check: May refuse the slices, before the output is claimed.
+def find_run(settings: Settings) -> FoundRun:
+    """Open OUTPUT_URI and look what is there; on rank 0.
 
     Raises:
-        DataError: The slices are unusable, or not those of ``previous``.
-        StorageError: Reading the input or writing the output failed.
-        PullInterrupted: ``should_stop`` said so.
+        SettingsError: The run there was begun with other settings.
+        StorageError: It can't be opened or read.
     """
-    started = now()
-    about = {**machine(hardware), "ranks": ranks.world.size}
-    log.info("machine", extra={**about, "allocator": allocator_in_force(hardware.device)})
-    try:
-        pack = pull(settings, ranks, on_progress=on_progress, should_stop=should_stop)
-    except RefusedError as error:
-        if previous is None:  # else it is the list of what that run was trained on
-            store.put(run_tree.MANIFEST, encode_manifest(error.manifest))
-        raise
-    log.info("slices", extra=_slice_facts(settings, pack))
-    facts: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json"),
-        "identity": identity(settings),
-        "revision": REVISION,
-        "data": {
-            "slices": len(pack.images),
-            "training": len(pack.training),
-            "holdout": len(pack.holdout),
-            "fingerprint": pack.fingerprint,
-        },
-        "machine": about,
-        "versions": versions(),
-    }
-
-    def claim() -> bytes:
-        check(pack)
-        if previous:
-            check_same_slices(store, previous, facts["data"])
-        _claim(store, pack, facts, previous, started)
-        return b""
-
-    ranks.from_main(claim)
-    plan = plan_of(settings, pack)
-    _print_plan(plan)
-    return Prepared(
-        settings=settings,
-        store=store,
-        hardware=hardware,
-        pack=pack,
-        plan=plan,
-        facts=facts,
-        started=started,
-    )
+    store = open_output(settings)
+    facts = read_matching(store, settings)
+    status = read_status(store)
+    return FoundRun(settings=settings, store=store, facts=facts, status=status, started=now())
 
 
-def pull(
+def pull_slices(
     settings: Settings,
     ranks: Ranks,
     *,
@@ -123,7 +92,9 @@ def pull(
     """Bring the slices here and hold some out of training; every rank calls this.
 
     Raises:
-        DataError, StorageError, PullInterrupted: As ``open_pack``.
+        DataError: The slices are unusable.
+        StorageError: Reading the input failed.
+        PullInterrupted: ``should_stop`` said so.
         SettingsError: MRIGAN_VOLUME_PATTERN does not fit the keys.
     """
     pack = open_pack(
@@ -131,7 +102,7 @@ def pull(
         height=settings.image_height,
         width=settings.image_width,
         fit=settings.fit,
-        cache_dir=settings.cache_dir or default_cache_dir(),
+        cache_dir=settings.cache_dir,
         concurrency=settings.download_concurrency,
         max_refused_percent=settings.max_refused,
         on_progress=on_progress,
@@ -140,53 +111,98 @@ def pull(
     )
     return deal(
         pack,
-        percent=known(settings.holdout),
+        percent=settings.holdout,
         pattern=settings.volume_pattern,
         seed=settings.seed,
     )
 
 
-def plan_of(settings: Settings, pack: Pack) -> Plan:
-    """The arithmetic of the run over the slices of ``pack`` that are trained on."""
-    return Plan(
-        slices=len(pack.training),
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        accumulation_steps=known(settings.accumulation_steps),
+def keep_refusals(found: FoundRun, error: RefusedError) -> None:
+    """Write why each object was refused, unless a run's own list of its slices is there."""
+    if found.facts is None:
+        found.store.put(run_tree.MANIFEST, encode_manifest(error.manifest))
+
+
+def claim(
+    found: FoundRun, initial: Initial | None, pack: Pack, hardware: Hardware, ranks: Ranks
+) -> Run:
+    """Write what the run is before its first step; on rank 0.
+
+    Raises:
+        DataError: The slices are not those that the run began with.
+        SettingsError: Slices are held out that the weights of ``initial`` were trained on.
+        StorageError: The output can't be written.
+    """
+    settings, store = found.settings, found.store
+    _log_slices(settings, pack)
+    if initial:
+        check_holdout(initial, pack.manifest)
+    data = DataFacts(
+        slices=len(pack.images),
+        training=len(pack.training),
+        holdout=len(pack.holdout),
+        fingerprint=pack.fingerprint,
     )
-
-
-def _slice_facts(settings: Settings, pack: Pack) -> dict[str, Any]:
-    return {
-        "used": len(pack.images),
-        "refused": sum(entry.status == "refused" for entry in pack.manifest),
-        "fetched": pack.fetched,
-        "reused": pack.reused,
-        "removed": pack.removed,
-        "mib": round(pack.images.nbytes / 2**20, 1),
-        "uri": settings.input_uri,
-    }
-
-
-def _claim(
-    store: Store, pack: Pack, facts: dict[str, Any], previous: Previous | None, started: str
-) -> None:
-    """Write what the run is before its first step; an output that can't be written fails here."""
-    before = previous.status if previous else {}
-    progress = {name: before.get(name, 0) for name in ("epoch", "images_seen")}
-    status = status_facts(
-        "running",
-        started=started,
-        epochs=facts["settings"]["epochs"],
-        summary=before.get("summary"),
-        **progress,
+    if found.facts:
+        _check_same_slices(store, found.facts.data, data)
+    facts = RunFacts(
+        settings=settings.model_dump(mode="json"),
+        identity=identity(settings),
+        revision=REVISION,
+        data=data,
+        machine=machine_facts(hardware, ranks.world.size),
+        versions=versions(),
+        initial=initial.facts if initial else found.facts.initial if found.facts else None,
+    )
+    before = found.status or RunStatus(state="running")
+    status = RunStatus(
+        state="running",
+        epoch=before.epoch,
+        epochs=settings.epochs,
+        images_seen=before.images_seen,
+        summary=before.summary,
+        started=found.started,
     )
     store.put(run_tree.MANIFEST, encode_manifest(pack.manifest))
-    run_tree.write_json(store, run_tree.SETTINGS, facts)
-    run_tree.write_json(store, run_tree.STATUS, status)
+    run_tree.write_json(store, run_tree.RUN, facts.to_json())
+    if found.facts:
+        store.delete(run_tree.RUN_BEFORE)
+    write_status(store, status)
+    plan = plan_of(settings, len(pack.training))
+    _log_plan(plan)
+    return Run(
+        settings=settings, store=store, facts=facts, pack=pack, plan=plan, started=found.started
+    )
 
 
-def _print_plan(plan: Plan) -> None:
+def _check_same_slices(store: Store, before: DataFacts, now: DataFacts) -> None:
+    """Refuse to resume with other slices: epochs and data order would mean something else."""
+    if before.fingerprint != now.fingerprint:
+        raise DataError(
+            f"the slices are not those this run began with ({before.slices} then, {now.slices} "
+            f"now; {store.uri}/{run_tree.MANIFEST} lists the former): put them back, or choose "
+            "another MRIGAN_OUTPUT_URI"
+        )
+
+
+def _log_slices(settings: Settings, pack: Pack) -> None:
+    """Say what is trained on."""
+    log.info(
+        "slices",
+        extra={
+            "used": len(pack.images),
+            "refused": sum(entry.status == "refused" for entry in pack.manifest),
+            "fetched": pack.fetched,
+            "reused": pack.reused,
+            "removed": pack.removed,
+            "mib": round(pack.images.nbytes / 2**20, 1),
+            "uri": settings.input_uri,
+        },
+    )
+
+
+def _log_plan(plan: Plan) -> None:
+    """Say how far the run goes, and warn where that teaches little."""
     log.info(
         "plan",
         extra={

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 
 import torch
 
-from mrigan.jobs.model import is_r3, known, with_defaults
-from mrigan.jobs.train.follow import Outcome
-from mrigan.jobs.train.lead import train
+from mrigan.jobs.build import check_ranks
+from mrigan.jobs.train.job import Outcome, train
 from mrigan.runtime.sagemaker import is_sagemaker, read_cluster
 from mrigan.runtime.signals import StopRequest, end_with_parent
 from mrigan.runtime.torchrun import ONE_MACHINE, Machines, run_ranks
 from mrigan.settings.fields import Settings
+from mrigan.settings.models import MODELS
 from mrigan.settings.ranks import rank_place, worker_folder
-from mrigan.training.plan import check_shares
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +35,11 @@ def start(settings: Settings, arguments: Sequence[str], stop: StopRequest) -> in
         if worker_folder() is not None:
             end_with_parent()
         return 0 if train(settings, stop) is Outcome.COMPLETED else INTERRUPTED
-    settings = with_defaults(settings)
     machines = _machines()
     here = _ranks_here(settings, machines)
     ranks = here * len(machines.hosts)
     if ranks > 1:
-        if not is_r3(settings):
-            check_shares(known(settings.accumulation_steps), ranks)
+        check_ranks(settings, ranks)
         log.info("ranks", extra={"here": here, "machines": len(machines.hosts), "of": ranks})
         end = run_ranks(arguments, here, machines, stop, interrupted=interrupted)
         status = end.status if end else INTERRUPTED
@@ -63,8 +60,8 @@ def _ranks_here(settings: Settings, machines: Machines) -> int:
     if settings.device not in {"auto", "cuda"}:
         return 1
     gpus = torch.cuda.device_count()
-    has_nothing_to_share = settings.accumulation_steps == 1 and not is_r3(settings)
-    if gpus > 1 and has_nothing_to_share and len(machines.hosts) == 1:
+    has_one_group = settings.accumulation_steps == 1 and MODELS[settings.model].couples_images
+    if gpus > 1 and has_one_group and len(machines.hosts) == 1:
         remedy = f"MRIGAN_ACCUMULATION_STEPS={gpus} has a group of images for each"
         log.warning("idle_gpus", extra={"used": 1, "of": gpus, "remedy": remedy})
         return 1

@@ -1,4 +1,4 @@
-"""Fills the gradients of one optimizer step of ``r3``: D's with both penalties, then G's.
+"""The gradients of one optimizer step of ``r3``: D's with both penalties, then G's.
 
 Sums and gradients are over the pairs of a step, so they do not depend on how it is cut.
 """
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from mrigan.models.relativistic import (
+from mrigan.models.micro_batch import MicroBatch, summed, without_gradients
+from mrigan.models.r3.losses import (
     SlopedDiscriminator,
     d_loss,
     d_terms,
@@ -17,21 +18,20 @@ from mrigan.models.relativistic import (
     penalised_d_loss,
     real_signs,
 )
-from mrigan.training.accumulation import MicroBatch, added, resting
 
 # real_score: how sure D is that a real is more real than a fake; a half is chance.
 D_SUMS = ("d_loss", "real_score", "fake_score", "real_sign", "r1", "r2")
 G_SUMS = ("g_loss",)
 
 
-def accumulate_d(
+def fill_d(
     G: nn.Module,
     D: nn.Module,
     batches: Iterable[MicroBatch],
     *,
     step_images: int,
     autocast: torch.autocast,
-    gamma: Tensor | float,
+    gamma: Tensor,
 ) -> Tensor:
     """Set D's gradients to those of the penalised relativistic loss over the step.
 
@@ -58,22 +58,22 @@ def accumulate_d(
             terms.r2,
         )
         rows.append(torch.stack([each.detach() for each in facts]).sum(1))
-    return added(rows, len(D_SUMS), D)
+    return summed(rows, len(D_SUMS), D)
 
 
-def accumulate_g(
+def fill_g(
     G: nn.Module,
     D: nn.Module,
     batches: Iterable[MicroBatch],
     *,
     step_images: int,
     autocast: torch.autocast,
-    gamma: Tensor | float = 0.0,
+    gamma: Tensor,
 ) -> Tensor:
     """Set G's gradients to those of its fakes passing for more real than reals; leave D's alone."""
     G.zero_grad(set_to_none=True)
     rows: list[Tensor] = []
-    with resting(D):
+    with without_gradients(D):
         for batch in batches:
             assert batch.real is not None
             with autocast:
@@ -81,4 +81,4 @@ def accumulate_g(
             loss = g_loss(*pairs).sum()
             (loss / step_images).backward()
             rows.append(loss.detach()[None])
-    return added(rows, len(G_SUMS), G)
+    return summed(rows, len(G_SUMS), G)

@@ -1,33 +1,39 @@
 """Draws from the network that people see, and leaves all of training as it found it."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from mrigan.data.slices import to_grey
-from mrigan.jobs.model import known
-from mrigan.jobs.train.prepare import Prepared
+from mrigan.settings.fields import Settings
 from mrigan.training.ema import recalibrate_batchnorm
 from mrigan.training.loop import fixed_latents
 from mrigan.training.state import TrainingState
 
+GRID_IMAGES = 32
 _RECALIBRATION_BATCHES = 16  # batches from which BatchNorm's statistics are estimated anew
 
 
-class Drawing:
-    """Samples of ``state`` between two steps.
+class Samples:
+    """Slices drawn by ``state`` between two steps.
 
     In fp32 and with BatchNorm's running statistics, so that the published generator gives the
     same pictures to one grey level.
     """
 
-    def __init__(self, prepared: Prepared, state: TrainingState) -> None:
-        settings = prepared.settings
+    def __init__(self, settings: Settings, state: TrainingState) -> None:
         self._state = state
-        self._device = prepared.hardware.device
+        self._device = next(state.G.parameters()).device
         self._batch_size = settings.batch_size
-        self._latent_dim = known(settings.latent_dim)
+        self._latent_dim = settings.latent_dim
         self._seed = settings.seed
         self._recalibrated_images: int | None = None
+
+    def grid(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """What the fixed latents of the sample grids become: (GRID_IMAGES, 1, H, W)."""
+        return self.draw(fixed_latents(GRID_IMAGES, self._latent_dim, self._seed)).numpy()
 
     def draw(self, z: Tensor) -> Tensor:
         """Slices (n, 1, H, W) uint8 on the CPU, from latents (n, latent_dim)."""

@@ -1,4 +1,4 @@
-"""``r3``: modern residual networks without normalisation, for any size from 32×32 up.
+"""Residual networks without normalisation, for any size from 32×32 up.
 
 Objective and block from Huang et al. 2024 (R3GAN, arXiv 2501.05441), layer plans made for the
 memory traffic of GPUs (docs/r3.md): dense convolutions and no features at full resolution.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mrigan.models.r3_layers import (
+from mrigan.models.r3.layers import (
     LEAKY_GAIN,
     Doubled,
     FromPixels,
@@ -26,22 +26,16 @@ from mrigan.models.r3_layers import (
     through,
 )
 
-LATENT_DIM = 64
 BLOCKS = 2  # residual blocks at each resolution
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preset:
-    """Sizes of both networks, and the rate they learn at.
-
-    What a step of Adam changes in a layer's output goes with its width, so narrow networks take
-    larger rates (Yang et al. 2022, arXiv 2203.03466): at 2e-4 r3-tiny hardly moves (docs/r3.md).
-    """
+    """Sizes of both networks."""
 
     widths: tuple[int, ...]  # channels at each resolution, the lowest first
     kernels: tuple[int, ...] = (3, 1)  # of the convolutions of a residual block
     haar_levels: int = 1  # how often a Haar transform halves the image before the first features
-    learning_rate: float = 2e-4  # of both networks at the start
 
     def sizes(self, height: int, width: int) -> tuple[tuple[int, int], ...]:
         """Sizes (H, W) of the features of an image, pixels, the lowest resolution first."""
@@ -57,7 +51,7 @@ class Preset:
 
 
 PRESETS = {
-    "r3-tiny": Preset(widths=(32, 32, 32, 32, 16, 16), learning_rate=4e-3),
+    "r3-tiny": Preset(widths=(32, 32, 32, 32, 16, 16)),
     "r3-s": Preset(widths=(144, 144, 144, 144, 96, 48)),
     "r3-m": Preset(widths=(256, 256, 256, 256, 128, 64)),
     "r3-l": Preset(widths=(512, 512, 512, 512, 256, 128)),

@@ -1,16 +1,14 @@
 """Publishes generators: the one to use, and the best so far by the score."""
 
 import hashlib
-import math
 from collections.abc import Mapping
-from typing import Any
 
 import safetensors.torch
 from torch import Tensor, nn
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.publisher import Publisher
-from mrigan.jobs.train.prepare import Prepared
+from mrigan.artifacts.run_status import BestScore
 from mrigan.settings.fields import Settings
 from mrigan.storage.store import Store
 
@@ -23,33 +21,27 @@ def publish_generator(
 
 
 class Best:
-    """The generator with the smallest distance so far; goes on from what an earlier start left.
+    """The generator with the smallest distance so far; taken over from an earlier start.
 
-    A run that goes on from a checkpoint before its best keeps that: it was this run's.
+    A run that resumes from a checkpoint before its best keeps that: it was this run's.
     """
 
-    def __init__(self, prepared: Prepared, publisher: Publisher) -> None:
-        self._store = prepared.store
-        self._settings = prepared.settings
+    def __init__(self, store: Store, settings: Settings, publisher: Publisher) -> None:
+        self._store = store
+        self._settings = settings
         self._publisher = publisher
-        found = run_tree.read_json(prepared.store, run_tree.BEST_CONFIG) or {}
-        names = ("epoch", "images_seen", "swd")
-        self._facts = {name: found[name] for name in names if name in found}
+        found = run_tree.read_json(store, run_tree.BEST_CONFIG)
+        self.score = BestScore(*(found[name] for name in BestScore._fields)) if found else None
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """``epoch``, ``images_seen`` and ``swd`` of the best; empty before the first score."""
-        return dict(self._facts)
-
-    def offer(self, network: nn.Module, *, epoch: int, images_seen: int, swd: float) -> None:
+    def offer(self, network: nn.Module, score: BestScore) -> None:
         """Publish ``network`` if it is better than all before."""
-        if swd >= self._facts.get("swd", math.inf):
+        if self.score is not None and score.swd >= self.score.swd:
             return
-        self._facts = facts = {"epoch": epoch, "images_seen": images_seen, "swd": swd}
+        self.score = score
         weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
         keys = (run_tree.BEST, run_tree.BEST_CONFIG)
         self._publisher.submit(
-            "best", lambda: _publish(self._store, keys, self._settings, weights, facts)
+            "best", lambda: _publish(self._store, keys, self._settings, weights, score._asdict())
         )
 
 

@@ -1,8 +1,8 @@
-"""``dcgan``: the seed's design. Latents through a wide layer to a small picture, upsampled thrice.
+"""G goes from latents through a wide layer to a small picture, doubled thrice; D halves it again.
 
-Widths, initialisation and optimizer values: Radford et al. 2016 (arXiv 1511.06434) as the seed had
-them; parameter counts are pinned by tests. G's BatchNorm sees ``batch_size`` images at a time, so
-the numbers of a run depend on ``batch_size``; nothing in D couples the images of a batch.
+Widths and initialisation: Radford et al. 2016 (arXiv 1511.06434) as the notebook had them;
+parameter counts are pinned by tests. G's BatchNorm sees ``batch_size`` images at a time, so the
+numbers of a run depend on ``batch_size``; nothing in D couples the images of a batch.
 """
 
 import math
@@ -17,8 +17,6 @@ from mrigan.models.batchnorm import BatchNorm2d
 BASE_CHANNELS = 128
 G_WIDTHS = (128, 64, 32)
 D_WIDTHS = (32, 64, 128, 256)
-LEARNING_RATE = 2e-4
-BETAS = (0.5, 0.999)
 _LEAK = 0.2
 DROPOUT = 0.25
 _INIT_STD = 0.02

@@ -1,31 +1,30 @@
 """Scores fakes against real slices, now and then, at a small share of the training time.
 
-When is a function of the images seen, so that a continued run is scored where an uninterrupted one
+When is a function of the images seen, so that a resumed run is scored where an undisturbed one
 would have been; only where scores turn out to be slow beside training do they become rarer.
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mrigan.artifacts.history import EpochRow, Score, scored
 from mrigan.data.pack import Pack
 from mrigan.data.sampler import stream_seed
 from mrigan.evaluation.coverage import NEIGHBOURS, coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
 from mrigan.evaluation.variety import duplicate_share, spread_ratio
-from mrigan.jobs.model import known
-from mrigan.jobs.train.prepare import Prepared
+from mrigan.settings.fields import Settings
 from mrigan.training.inputs import draw_latents
 
 log = logging.getLogger(__name__)
-
-Row = Mapping[str, Any]
 
 _MOST_IMAGES = 256
 _FEWEST_IMAGES = 2
@@ -61,12 +60,11 @@ def reference_of(pack: Pack, seed: int) -> Reference | None:
 class Scorer:
     """Measures what a run draws, from the same latents each time."""
 
-    def __init__(self, prepared: Prepared) -> None:
-        settings = prepared.settings
-        self._reference = reference_of(prepared.pack, settings.seed)
-        self._device = torch.device("cuda" if prepared.hardware.device.type == "cuda" else "cpu")
-        self._latent_dim, self._seed = known(settings.latent_dim), settings.seed
-        self._sample_every, self._epochs = settings.sample_every, prepared.plan.epochs
+    def __init__(self, settings: Settings, pack: Pack, device: torch.device) -> None:
+        self._reference = reference_of(pack, settings.seed)
+        self._device = torch.device("cuda" if device.type == "cuda" else "cpu")
+        self._latent_dim, self._seed = settings.latent_dim, settings.seed
+        self._sample_every, self._epochs = settings.sample_every, settings.epochs
         self._rarer = 1
         self._floor: float | None = None
         self._seconds, self._began = 0.0, time.monotonic()
@@ -76,21 +74,16 @@ class Scorer:
         """Whether there are reals to score against."""
         return self._reference is not None
 
-    def is_due(self, epoch: int, images_seen: int, rows: Sequence[Row]) -> bool:
+    def is_due(self, epoch: int, images_seen: int, rows: Sequence[EpochRow]) -> bool:
         """Whether the epoch that has just ended is to be scored, after those of ``rows``."""
         if self._reference is None or (epoch % self._sample_every and epoch != self._epochs):
             return False
-        last = next((row["images_seen"] for row in reversed(rows) if "swd" in row), None)
+        last = next((each.row.images_seen for each in reversed(scored(rows))), None)
         between = _IMAGES_BETWEEN * self._rarer * len(self._reference.real)
         return last is None or epoch == self._epochs or images_seen - last >= between
 
-    def score(self, draw: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """Measure what ``draw`` makes of latents (n, latent_dim): (n, 1, H, W) uint8.
-
-        Returns:
-            ``swd`` beside its floor, the sliced-Wasserstein distance averaged over the levels;
-            ``coverage`` where there are reals enough; ``spread`` and ``duplicates``.
-        """
+    def score(self, draw: Callable[[Tensor], Tensor]) -> Score:
+        """Measure what ``draw`` makes of latents (n, latent_dim): (n, 1, H, W) uint8."""
         assert self._reference is not None
         began = time.monotonic()
         real, other = (each.to(self._device) for each in self._reference[:2])
@@ -98,20 +91,19 @@ class Scorer:
         fake = draw(z).to(self._device)
         if self._floor is None:
             self._floor = _distance(real, other)
-        row: dict[str, Any] = {
-            "swd": round(_distance(real, fake), 6),
-            "swd_floor": round(self._floor, 6),
-            "swd_against": self._reference.against,
-        }
-        if len(real) > NEIGHBOURS:
-            row["coverage"] = round(coverage(real, fake).coverage, 4)
-        row |= {
-            "spread": round(spread_ratio(real, fake), 4),
-            "duplicates": round(duplicate_share(real, fake), 4),
-        }
+        has_enough = len(real) > NEIGHBOURS
+        score = Score(
+            swd=round(_distance(real, fake), 6),
+            swd_floor=round(self._floor, 6),
+            swd_against=self._reference.against,
+            coverage=round(coverage(real, fake).coverage, 4) if has_enough else None,
+            spread=round(spread_ratio(real, fake), 4),
+            duplicates=round(duplicate_share(real, fake), 4),
+            score_seconds=0.0,
+        )
         seconds = time.monotonic() - began
         self._note(seconds)
-        return {**row, "score_seconds": round(seconds, 3)}
+        return replace(score, score_seconds=round(seconds, 3))
 
     def _note(self, seconds: float) -> None:
         """Become rarer where scoring takes more than its share of the time."""
@@ -126,10 +118,10 @@ class Scorer:
         log.info("scores_rarer", extra={"share": round(share, 4), "every_images": every})
 
 
-def score_share(rows: Sequence[Row]) -> float:
+def score_share(rows: Sequence[EpochRow]) -> float:
     """The share of a run's time that its scores took, 0 to 1."""
-    scoring = sum(row.get("score_seconds", 0.0) for row in rows)
-    return float(scoring / max(scoring + sum(row["seconds"] for row in rows), 1e-9))
+    scoring = sum(each.score.score_seconds for each in scored(rows))
+    return float(scoring / max(scoring + sum(row.seconds for row in rows), 1e-9))
 
 
 def _shuffled(rows: NDArray[np.int64], seed: int, side: str) -> Tensor:

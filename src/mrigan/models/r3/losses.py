@@ -2,7 +2,7 @@
 
 RpGAN (Jolicoeur-Martineau 2018, arXiv 1807.00734) with gradient penalties on reals and fakes (Huang
 et al. 2024, arXiv 2501.05441). High logit = real. Every result is one value per pair (N,), so a
-window's mean does not depend on how the window was cut. D itself gives the slopes that the
+step's mean does not depend on how the step is cut. D itself gives the slopes that the
 penalties measure, so whatever runs D, eager or compiled, takes first derivatives only, and no
 penalty can lose its gradient in silence.
 """

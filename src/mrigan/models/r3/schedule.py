@@ -6,48 +6,19 @@ published runs, so a continued run needs no memory of where the values were.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from mrigan.errors import SettingsError
+from mrigan.models.family import Ramp, Values
 
 _REFERENCE_PX = 200 * 160
 
 
-class Ramp(NamedTuple):
-    """A value at the start of the burn-in and from its end on."""
-
-    start: float
-    end: float
-
-    def at(self, progress: float) -> float:
-        """The value at ``progress`` through the burn-in: 0 is its start, 1 and more its end."""
-        turn = math.cos(math.pi * min(max(progress, 0.0), 1.0))
-        return self.end + (self.start - self.end) * (1 + turn) / 2
-
-    def scaled(self, factor: float) -> "Ramp":
-        """Both ends, times ``factor``."""
-        return Ramp(self.start * factor, self.end * factor)
-
-
 LR_FACTOR = Ramp(1.0, 0.25)
-BETA1 = 0.0
 BETA2 = Ramp(0.9, 0.99)
 EMA_HALF_LIFE_IMAGES = 100_000.0
 # The EMA's memory is this share of the images seen, so that it is never left behind (docs/r3.md).
 EMA_SHARE = 0.05
 AUGMENT_P = Ramp(0.0, 0.3)
 AUGMENT_TARGET = Ramp(0.6, 0.6)
-
-
-class Values(NamedTuple):
-    """What holds for one optimizer step of each network."""
-
-    lr_factor: float  # of the rates that the run starts with
-    beta2: float
-    gamma: float
-    ema_half_life_images: float
-    augment_p: float  # where p follows the schedule
-    augment_target: float  # where p adapts: the mean sign of D(real) − D(fake) it steers to
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +65,12 @@ GAMMAS = {
 _FEW_SLICES, _MANY_SLICES = 1_000, 70_000
 
 
-def gamma_ramp(name: str, height: int, width: int) -> Ramp:
-    """The penalty weight of preset ``name``: γ goes with the number of pixels.
+def gammas(height: int, width: int) -> dict[str, Ramp]:
+    """The gamma schedules for images of (height, width): γ goes with the number of pixels.
 
     R3GAN's presets grow faster, 75-fold for 16-fold pixels; that was tried (docs/decisions.md).
-
-    Raises:
-        SettingsError: For a name that is not in ``GAMMAS``.
     """
-    if name not in GAMMAS:
-        known = ", ".join(GAMMAS)
-        raise SettingsError(f"gamma preset {name!r} does not exist; choose one of {known}")
-    return GAMMAS[name].scaled(height * width / _REFERENCE_PX)
+    return {name: ramp.scaled(height * width / _REFERENCE_PX) for name, ramp in GAMMAS.items()}
 
 
 def gamma_for(slices: int, height: int, width: int) -> Ramp:
@@ -124,3 +89,8 @@ def r3_schedule(*, total_images: int, gamma: Ramp) -> Schedule:
         gamma=gamma,
         ema_half_life_images=EMA_HALF_LIFE_IMAGES,
     )
+
+
+def constant(value: float) -> Ramp:
+    """No change at all."""
+    return Ramp(value, value)

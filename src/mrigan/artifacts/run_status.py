@@ -1,0 +1,75 @@
+"""status.json: where a run is, for people and for whatever watches it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from mrigan.artifacts import run_tree
+from mrigan.storage.store import Store
+
+State = Literal["running", "interrupted", "completed", "failed"]
+
+
+class AlarmSpan(NamedTuple):
+    """An alarm from its first epoch to its last."""
+
+    alarm: str
+    first_epoch: int
+    last_epoch: int
+
+
+class BestScore(NamedTuple):
+    """The smallest distance so far, and when it was reached."""
+
+    epoch: int
+    images_seen: int
+    swd: float
+
+
+def now() -> str:
+    """The time as it is written everywhere: UTC, ISO 8601."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunStatus:
+    """The content of status.json.
+
+    Attributes:
+        state: What the run does, or how its last start ended.
+        reason: For the state, where there is one to give.
+        exit_status: Of the process, once it is known.
+        epoch: Epochs finished.
+        epochs: Of the whole run.
+        images_seen: Progress.
+        summary: The last score, the best, the alarms and the time that scores took.
+        memory: What takes it, MiB, from the first step of the last start on.
+        started: When the last start began; ISO 8601.
+        updated: When this was written; ISO 8601.
+    """
+
+    state: str
+    reason: str = ""
+    exit_status: int | None = None
+    epoch: int = 0
+    epochs: int = 0
+    images_seen: int = 0
+    summary: Mapping[str, Any] = field(default_factory=dict)  # JSON that is only passed on
+    memory: Mapping[str, Any] = field(default_factory=dict)
+    started: str = field(default_factory=now)
+    updated: str = ""
+
+
+def read_status(store: Store) -> RunStatus | None:
+    """The status of the run in ``store``; None where there is none."""
+    found = run_tree.read_json(store, run_tree.STATUS)
+    if found is None:
+        return None
+    known = {name: found[name] for name in RunStatus.__dataclass_fields__ if name in found}
+    return RunStatus(**{"state": "", **known})
+
+
+def write_status(store: Store, status: RunStatus) -> None:
+    """Write ``status``, as of now."""
+    run_tree.write_json(store, run_tree.STATUS, {**asdict(status), "updated": now()})

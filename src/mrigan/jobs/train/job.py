@@ -1,0 +1,187 @@
+"""``mrigan train``: slices in, a trained generator out, in the order in which it happens.
+
+Every rank runs these lines. Rank 0 alone has the run at OUTPUT_URI, a recorder and a display; what
+it finds out there, or fails with, all ranks hear of in the same call.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import Enum
+
+from mrigan.data.bank import open_bank
+from mrigan.data.pack import Pack, PullInterrupted, RefusedError
+from mrigan.errors import MriganError
+from mrigan.jobs.build import check_ranks, fresh_state, plan_of, recipe_of
+from mrigan.jobs.facts import machine_facts
+from mrigan.jobs.train.display import Display, open_display
+from mrigan.jobs.train.prepare import (
+    FoundRun,
+    claim,
+    find_run,
+    keep_refusals,
+    pull_slices,
+)
+from mrigan.jobs.train.recorder import recording
+from mrigan.jobs.train.resume import adopt_initial, resume
+from mrigan.jobs.train.status import record_end
+from mrigan.models.family import Recipe
+from mrigan.runtime.device import (
+    Hardware,
+    allocator_in_force,
+    choose_hardware,
+    free_bytes,
+    keep_freed_memory,
+)
+from mrigan.runtime.ranks import OnMain, Ranks, join
+from mrigan.runtime.signals import StopRequest
+from mrigan.settings.fields import Settings
+from mrigan.settings.ranks import rank_place
+from mrigan.training.loop import Tick
+from mrigan.training.loop import train as training_loop
+from mrigan.training.plan import Plan
+from mrigan.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+# What the first step takes longer for, by whether networks are compiled.
+_WAIT = {
+    False: "cuDNN chooses its algorithms",
+    True: "the networks are compiled, cuDNN chooses its algorithms",
+}
+
+
+class Outcome(Enum):
+    """How a training job that did not fail ended."""
+
+    COMPLETED = "completed"
+    INTERRUPTED = "interrupted"
+
+
+def train(settings: Settings, stop: StopRequest) -> Outcome:
+    """Run the job to its end, or to the step after a stop request.
+
+    Raises:
+        MriganError: One of its kinds, after status.json has been given the reason.
+    """
+    rank = rank_place()
+    hardware = choose_hardware(settings.device, settings.precision, rank.local_rank if rank else 0)
+    with (
+        join(rank, hardware.device) as ranks,
+        open_display(settings.log_format, is_main=ranks.is_main) as display,
+    ):
+        check_ranks(settings, ranks.world.size)
+        found = ranks.on_main(lambda: find_run(settings))
+        if found.ask(FoundRun.is_complete):
+            return Outcome.COMPLETED
+        with _failures_recorded(found.value):
+            try:
+                return _train(settings, hardware, ranks, found, display, stop)
+            except PullInterrupted:
+                stop.note_elsewhere()
+                if found.value:
+                    record_end(found.value.store, "interrupted", reason=stop.signal_name)
+                facts = {"signal": stop.signal_name, "while": "pulling slices"}
+                log.info("interrupted", extra=facts)
+                return Outcome.INTERRUPTED
+
+
+def _train(
+    settings: Settings,
+    hardware: Hardware,
+    ranks: Ranks,
+    found: OnMain[FoundRun],
+    display: Display,
+    stop: StopRequest,
+) -> Outcome:
+    _log_machine(hardware, ranks)
+    state = fresh_state(settings, hardware, ranks)
+    initial = adopt_initial(state, found, settings)
+    pack = _pull(settings, ranks, found.value, display, stop)
+    run = found.then(lambda found: claim(found, initial.value, pack, hardware, ranks))
+    plan = plan_of(settings, len(pack.training))
+    resumed = resume(state, run, initial, settings)
+    recipe = recipe_of(settings, plan)
+    keep_freed_memory(hardware.device)
+    with recording(run.value, state, recipe, resumed.value, stop) as recorder:
+        display.training(plan, state.images_seen)
+        for tick in _ticks(settings, hardware, ranks, pack, plan, recipe, state):
+            failed = recorder.record(tick, display)
+            if ranks.check(failed, stop=bool(stop)):
+                stop.note_elsewhere()
+                break
+        recorder.finish()
+    is_done = state.images_seen >= plan.total_images
+    return Outcome.COMPLETED if is_done else Outcome.INTERRUPTED
+
+
+def _pull(
+    settings: Settings, ranks: Ranks, found: FoundRun | None, display: Display, stop: StopRequest
+) -> Pack:
+    """The slices; where too many are unusable, the manifest says why."""
+    try:
+        return pull_slices(
+            settings, ranks, on_progress=display.pulling, should_stop=lambda: bool(stop)
+        )
+    except RefusedError as error:
+        if found:
+            keep_refusals(found, error)
+        raise
+
+
+def _ticks(
+    settings: Settings,
+    hardware: Hardware,
+    ranks: Ranks,
+    pack: Pack,
+    plan: Plan,
+    recipe: Recipe,
+    state: TrainingState,
+) -> Iterator[Tick]:
+    """The training loop over ``pack``; says when memory ran out and the step was cut smaller."""
+    device = hardware.device
+    bank = open_bank(pack.images, device, free_bytes=free_bytes(device), rows=pack.training)
+    if device.type == "cuda" or settings.compile:
+        log.info("preparing_first_step", extra={"wait": _WAIT[settings.compile]})
+    micro_batch = state.micro_batch
+    for tick in training_loop(
+        state,
+        bank.take,
+        plan,
+        latent_dim=settings.latent_dim,
+        seed=settings.seed,
+        autocast=hardware.autocast(),
+        recipe=recipe,
+        ranks=ranks,
+        graphs=settings.cuda_graphs,
+    ):
+        if tick.micro_batch < micro_batch and ranks.is_main:
+            is_exact = not recipe.couples_images or tick.micro_batch >= settings.batch_size
+            _warn_of_halving(tick.micro_batch, exact=is_exact)
+        micro_batch = tick.micro_batch
+        yield tick
+
+
+def _log_machine(hardware: Hardware, ranks: Ranks) -> None:
+    facts = asdict(machine_facts(hardware, ranks.world.size))
+    log.info("machine", extra={**facts, "allocator": allocator_in_force(hardware.device)})
+
+
+def _warn_of_halving(micro_batch: int, *, exact: bool) -> None:
+    effect = "nothing else changes" if exact else "BatchNorm sees the smaller part from now on"
+    consequence = f"the step was repeated in smaller parts; images per step stay, {effect}"
+    log.warning("out_of_memory", extra={"micro_batch": micro_batch, "consequence": consequence})
+
+
+@contextmanager
+def _failures_recorded(found: FoundRun | None) -> Iterator[None]:
+    """Write into status.json why the job fails, on rank 0."""
+    try:
+        yield
+    except Exception as error:
+        if found:
+            status = getattr(error, "exit_status", MriganError.exit_status)
+            reason = str(error) or type(error).__name__
+            record_end(found.store, "failed", reason=reason, exit_status=status)
+        raise

@@ -1,0 +1,195 @@
+"""What a run publishes, and where: each method hands one kind of artifact to the publisher."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from mrigan.artifacts import run_tree
+from mrigan.artifacts.checkpoints import (
+    delete_after,
+    delete_checkpoint,
+    keep_newest,
+    publish_checkpoint,
+)
+from mrigan.artifacts.figures import render_losses
+from mrigan.artifacts.grids import render_grid
+from mrigan.artifacts.history import EpochRow, encode_history
+from mrigan.artifacts.publisher import Publisher
+from mrigan.artifacts.report import render_report
+from mrigan.artifacts.run_status import RunStatus, State, write_status
+from mrigan.errors import StorageError
+from mrigan.jobs.train.alarms import spans
+from mrigan.jobs.train.generators import Best, publish_generator
+from mrigan.jobs.train.metrics import Metrics, summary_of
+from mrigan.jobs.train.pace import Pace
+from mrigan.jobs.train.prepare import Run
+from mrigan.jobs.train.samples import Samples
+from mrigan.models.family import family_of
+from mrigan.training.checkpoint import encode, snapshot
+from mrigan.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+GRID_COLUMNS = 8
+
+
+class Publications:
+    """The artifacts of ``run``, from ``state`` as it is when a method is called.
+
+    Attributes:
+        memory: What takes it, MiB; known after the first step.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        state: TrainingState,
+        publisher: Publisher,
+        *,
+        metrics: Metrics,
+        samples: Samples,
+        best: Best,
+    ) -> None:
+        self._run = run
+        self._store = run.store
+        self._state = state
+        self._publisher = publisher
+        self._metrics = metrics
+        self._samples = samples
+        self._best = best
+        self._chart = family_of(run.settings.model).chart
+        self._real_grid = b""
+        self.memory: Mapping[str, Any] = {}
+
+    def publish_reals(self, real: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
+        """The grid of reals (n, 1, H, W) that every sample grid is to be compared with."""
+        self._real_grid = grid = render_grid(real, GRID_COLUMNS)
+        self._put(run_tree.REAL_GRID, grid)
+
+    def publish_samples(self, epoch: int) -> None:
+        """The sample grid of ``epoch``."""
+        images, key = self._samples.grid(), run_tree.sample_grid(epoch)
+        self._publisher.submit(key, lambda: self._store.put(key, render_grid(images, GRID_COLUMNS)))
+
+    def publish_rows(self, pace: Pace) -> None:
+        """The rows, their plot, whose drawing ``pace`` times, and the status."""
+        rows, status = list(self._metrics.rows), self._status("running")
+        self._put(run_tree.METRICS, encode_history(rows))
+        self._publisher.submit(
+            run_tree.LOSSES_PLOT,
+            pace.timed(lambda: self._store.put(run_tree.LOSSES_PLOT, self._plot(rows))),
+        )
+        self._publisher.submit(run_tree.STATUS, lambda: write_status(self._store, status))
+
+    def publish_checkpoint(self, pace: Pace, *, replacing: bool) -> None:
+        """The generator, the report and, last, the checkpoint; ``pace`` times it.
+
+        Whoever resumes from the checkpoint finds everything up to it in place.
+
+        Args:
+            pace: Of checkpoints.
+            replacing: As in ``Recorder.save_checkpoint``.
+
+        Raises:
+            DivergedError: A weight is not finite.
+        """
+        drawn = self._samples.grid()  # first: it recalibrates the EMA's BatchNorm
+        saved = snapshot(self._state)
+        images_seen, plan = self._state.images_seen, self._run.plan
+        epoch = plan.epoch_of(images_seen)[0]
+        rows, best, memory = list(self._metrics.rows), self._best.score, self.memory
+
+        def publish() -> None:
+            settings, store, facts = self._run.settings, self._store, self._run.facts
+            weights = saved["G_ema"] or saved["G"]
+            publish_generator(store, settings, weights, images_seen=images_seen, epoch=epoch)
+            report = render_report(
+                rows=rows,
+                facts=facts,
+                memory=memory,
+                epochs=plan.epochs,
+                images_seen=images_seen,
+                real_grid=self._real_grid,
+                grid=render_grid(drawn, GRID_COLUMNS),
+                losses=self._plot(rows),
+                alarms=spans(rows),
+                best=best,
+            )
+            store.put(run_tree.REPORT, report)
+            if replacing:
+                delete_checkpoint(store, images_seen)
+            about = {"epoch": epoch, "micro_batch": saved["micro_batch"], **facts.to_json()}
+            publish_checkpoint(store, images_seen, encode(saved), about)
+            if replacing:
+                delete_after(store, images_seen)
+            log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
+            self._remove_old()
+
+        self._publisher.submit_behind_all("checkpoint", pace.timed(publish))
+
+    def flush(self, seconds: float) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            StorageError: It could not be, or not within ``seconds``.
+        """
+        self._publisher.flush(seconds)
+
+    def complete(self) -> None:
+        """Say that the run is complete, and where its artifacts are."""
+        epochs, uri = self._run.plan.epochs, self._store.uri
+        write_status(self._store, self._status("completed", exit_status=0))
+        log.info("completed", extra={"epochs": epochs, "uri": uri})
+        for name, key in (
+            ("samples", run_tree.sample_grid(epochs)),
+            ("reals", run_tree.REAL_GRID),
+            ("losses", run_tree.LOSSES_PLOT),
+            ("generator", run_tree.GENERATOR),
+            ("report", run_tree.REPORT),
+        ):
+            log.info("published", extra={name: f"{uri}/{key}"})
+
+    def interrupt(self, signal_name: str) -> None:
+        """Say that the run was interrupted, and how to resume it."""
+        write_status(self._store, self._status("interrupted", reason=signal_name))
+        log.info(
+            "interrupted",
+            extra={
+                "signal": signal_name,
+                "images_seen": self._state.images_seen,
+                "uri": self._store.uri,
+                "resume": "run the same command again",
+            },
+        )
+
+    def _put(self, key: str, data: bytes) -> None:
+        self._publisher.submit(key, lambda: self._store.put(key, data))
+
+    def _status(
+        self, state: State, *, reason: str = "", exit_status: int | None = None
+    ) -> RunStatus:
+        plan, images_seen = self._run.plan, self._state.images_seen
+        return RunStatus(
+            state=state,
+            reason=reason,
+            exit_status=exit_status,
+            epoch=plan.epoch_of(images_seen)[0],
+            epochs=plan.epochs,
+            images_seen=images_seen,
+            summary=summary_of(self._metrics.rows, self._best.score),
+            memory=self.memory,
+            started=self._run.started,
+        )
+
+    def _plot(self, rows: Sequence[EpochRow]) -> bytes:
+        is_scored = self._metrics.is_scored
+        return render_losses(rows, self._run.plan.epochs, self._chart, is_scored=is_scored)
+
+    def _remove_old(self) -> None:
+        """Keep the newest checkpoints; one that can't be deleted is no reason to end a run."""
+        try:
+            keep_newest(self._store, self._run.settings.keep_checkpoints)
+        except StorageError as error:
+            log.warning("old_checkpoints_stay", extra={"reason": str(error)})

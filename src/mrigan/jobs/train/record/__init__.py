@@ -1,1 +1,0 @@
-"""What a run leaves behind: which rows, pictures and weights are saved when."""

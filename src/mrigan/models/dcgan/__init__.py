@@ -1,0 +1,1 @@
+"""``dcgan``: the notebook's design, transposed convolutions with BatchNorm and a plain GAN loss."""

@@ -1,0 +1,49 @@
+"""``dcgan`` as a family: nothing changes while it trains, and BatchNorm couples its images."""
+
+import math
+
+from torch import nn
+
+from mrigan.models.dcgan.gradients import D_SUMS, G_SUMS, fill_d, fill_g
+from mrigan.models.dcgan.networks import D_WIDTHS, DROPOUT, Discriminator, Generator
+from mrigan.models.family import Chart, Curve, Dropout, Family, Half, Recipe, Values
+from mrigan.settings.fields import Settings
+
+
+def _networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
+    size = (settings.image_height, settings.image_width)
+    return Generator(settings.latent_dim, *size), Discriminator(*size)
+
+
+def recipe(*, beta2: float, ema_images: float = 0.0) -> Recipe:
+    """How ``dcgan`` is trained.
+
+    Args:
+        beta2: Adam's, of both networks.
+        ema_images: Half-life of G's EMA, images; 0 for none.
+    """
+    values = Values(lr_factor=1.0, beta2=beta2, gamma=0.0, ema_half_life_images=ema_images)
+    return Recipe(
+        d=Half(fill_gradients=fill_d, sums=D_SUMS),
+        g=Half(fill_gradients=fill_g, sums=G_SUMS, takes_reals=False),
+        values=lambda _images_seen: values,
+        couples_images=True,
+        dropout=Dropout(channels=sum(D_WIDTHS), share=DROPOUT),
+    )
+
+
+def _recipe(settings: Settings, _slices: int, _total_images: int) -> Recipe:
+    return recipe(beta2=float(settings.beta2), ema_images=float(settings.ema_images))
+
+
+FAMILY = Family(
+    networks=_networks,
+    recipe=_recipe,
+    chart=Chart(
+        losses=(Curve("d_loss", "D: real_loss + fake_loss"), Curve("g_loss", "G")),
+        loss_range=(0.0, 6.0),
+        chance_loss=2 * math.log(2),
+        scores=(Curve("real_score", "real slices"), Curve("fake_score", "fakes")),
+        scores_label="D's score\n(1 = real)",
+    ),
+)

@@ -1,0 +1,1 @@
+"""``r3``: residual networks without normalisation, with a regularised relativistic loss."""
