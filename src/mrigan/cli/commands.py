@@ -76,10 +76,10 @@ def phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest) 
     """Procedural slices, to a URI."""
     stop.at_once = True
     settings = _settings(options, unknown)
-    from mrigan.jobs.phantom import seed_slices
+    from mrigan.jobs.phantom import write_slices
     from mrigan.jobs.storage_options import storage_options
 
-    seed_slices(
+    write_slices(
         options.uri,
         count=options.count,
         height=options.height,

@@ -26,7 +26,7 @@ from mrigan.settings.fields import Settings
 from mrigan.storage.location import FolderLocation, parse_uri
 from mrigan.storage.mirror import Copy, MirroredStore, copy_objects
 from mrigan.storage.store import Store, open_store
-from mrigan.storage.watched import remove_unfinished
+from mrigan.storage.synced import remove_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
         model_folder(): _in_model,
         output_data_folder(): _in_output_data,
     }
-    watched = options.watched_folder
+    watched = options.synced_folder
     if watched and not (own and own.is_relative_to(watched)):
         keys[watched] = _in_whole
     copies = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrigan.artifacts import run_tree
-from mrigan.data.holdout import deal
+from mrigan.data.holdout import split_holdout
 from mrigan.data.manifest import encode_manifest
 from mrigan.data.pack import Pack, RefusedError, open_pack
 from mrigan.data.source import open_source
@@ -83,7 +83,7 @@ def prepare(
         "identity": identity(settings),
         "revision": REVISION,
         "data": {
-            "slices": len(pack.images),
+            "slices": len(pack.rows),
             "training": len(pack.training),
             "holdout": len(pack.holdout),
             "fingerprint": pack.fingerprint,
@@ -138,7 +138,7 @@ def pull(
         should_stop=should_stop,
         ranks=ranks,
     )
-    return deal(
+    return split_holdout(
         pack,
         percent=known(settings.holdout),
         pattern=settings.volume_pattern,
@@ -158,12 +158,12 @@ def plan_of(settings: Settings, pack: Pack) -> Plan:
 
 def _slice_facts(settings: Settings, pack: Pack) -> dict[str, Any]:
     return {
-        "used": len(pack.images),
+        "used": len(pack.rows),
         "refused": sum(entry.status == "refused" for entry in pack.manifest),
         "fetched": pack.fetched,
         "reused": pack.reused,
         "removed": pack.removed,
-        "mib": round(pack.images.nbytes / 2**20, 1),
+        "mib": round(pack.size_bytes / 2**20, 1),
         "uri": settings.input_uri,
     }
 

@@ -18,7 +18,7 @@ from mrigan.data.pack import Pack
 from mrigan.data.sampler import stream_seed
 from mrigan.evaluation.coverage import NEIGHBOURS, coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
-from mrigan.evaluation.variety import duplicate_share, spread_ratio
+from mrigan.evaluation.variety import duplicate_fraction, spread_ratio
 from mrigan.jobs.model import known
 from mrigan.jobs.train.prepare import Prepared
 from mrigan.training.inputs import draw_latents
@@ -107,7 +107,7 @@ class Scorer:
             row["coverage"] = round(coverage(real, fake).coverage, 4)
         row |= {
             "spread": round(spread_ratio(real, fake), 4),
-            "duplicates": round(duplicate_share(real, fake), 4),
+            "duplicates": round(duplicate_fraction(real, fake), 4),
         }
         seconds = time.monotonic() - began
         self._note(seconds)
