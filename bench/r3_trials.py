@@ -156,7 +156,7 @@ def load_slices(folder: str, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
                 cache_dir=Path(cache),
                 max_refused_percent=5,
             )
-        images = torch.from_numpy(np.array(pack.images))
+        images = torch.from_numpy(pack.images[pack.rows])
     else:
         pictures = [draw(index, *size)[None] for index in range(768)]
         images = torch.from_numpy(np.stack(pictures))

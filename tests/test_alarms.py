@@ -8,7 +8,7 @@ from mrigan.artifacts.history import EpochRow
 from mrigan.artifacts.run_status import BestScore
 from mrigan.data.phantom import draw
 from mrigan.evaluation.coverage import coverage
-from mrigan.evaluation.variety import duplicate_share, spread_ratio
+from mrigan.evaluation.variety import duplicate_fraction, spread_ratio
 from mrigan.jobs.train.alarms import (
     COLLAPSE,
     D_OVERPOWERS,
@@ -190,7 +190,7 @@ def row_of(real, fake, number):
         "swd": 0.0,
         **MEASURED,
         "spread": spread_ratio(real, fake),
-        "duplicates": duplicate_share(real, fake),
+        "duplicates": duplicate_fraction(real, fake),
         "coverage": coverage(real, fake).coverage,
     }
 
@@ -198,7 +198,7 @@ def row_of(real, fake, number):
 def test_fresh_slices_have_the_reals_variety(slices):
     real, fresh = slices[:COUNT], slices[COUNT:]
     assert spread_ratio(real, fresh) == pytest.approx(1, abs=0.1)
-    assert duplicate_share(real, fresh) == 0
+    assert duplicate_fraction(real, fresh) == 0
 
 
 def test_a_set_has_its_own_spread_and_one_slice_has_none(slices):
@@ -211,19 +211,21 @@ def test_near_copies_count_as_duplicates_however_the_grain_differs(slices):
     real, fresh = slices[:COUNT], slices[COUNT:]
     noise = torch.randint(0, 3, fresh.shape, generator=torch.Generator().manual_seed(0))
     copied = torch.cat([fresh[:50], (fresh[:10] + noise[:10]).clamp(0, 255).to(torch.uint8)])
-    assert duplicate_share(real, copied) == pytest.approx(20 / 60)
+    assert duplicate_fraction(real, copied) == pytest.approx(20 / 60)
 
 
 def test_slices_that_are_there_twice_do_not_hide_duplicates(slices):
     real = torch.cat([slices[:COUNT], slices[:2]])
-    assert duplicate_share(real, slices[COUNT:]) == 0
-    assert duplicate_share(real, slices[:1].repeat(9, 1, 1, 1)) == 1
-    assert duplicate_share(slices[:1].repeat(9, 1, 1, 1), slices) == 0
+    assert duplicate_fraction(real, slices[COUNT:]) == 0
+    assert duplicate_fraction(real, slices[:1].repeat(9, 1, 1, 1)) == 1
+    assert duplicate_fraction(slices[:1].repeat(9, 1, 1, 1), slices) == 0
 
 
 def test_few_fresh_slices_are_no_duplicates(slices):
     parts = slices.split(12)
-    shares = [duplicate_share(one, other) for one in parts for other in parts if one is not other]
+    shares = [
+        duplicate_fraction(one, other) for one in parts for other in parts if one is not other
+    ]
     assert np.mean(shares) < 0.05
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mrigan.data.bank import open_bank
-from mrigan.data.holdout import deal, volume_ids
+from mrigan.data.holdout import split_holdout, volume_ids
 from mrigan.data.manifest import decode_manifest, encode_manifest
 from mrigan.data.pack import open_pack
 from mrigan.data.sampler import stream_seed
@@ -43,7 +43,7 @@ def opened(shelf, tmp_path):
     def open_it(**chosen):
         source = open_source(str(shelf))
         pack = open_pack(source, height=35, width=33, cache_dir=tmp_path / "cache")
-        return deal(pack, **({"percent": 20, "seed": 3} | chosen))
+        return split_holdout(pack, **({"percent": 20, "seed": 3} | chosen))
 
     return open_it
 

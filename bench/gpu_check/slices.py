@@ -37,7 +37,7 @@ def packed(folder: str, size: tuple[int, int]) -> Slices:
             cache_dir=Path(cache),
             max_refused_percent=5,
         )
-        images = np.array(pack.images)
+        images = pack.images[pack.rows]
     order = np.random.default_rng(1).permutation(len(images))
     count = min(HELD_OUT, len(images) // 10)
     return images[order[count:]], torch.from_numpy(images[order[:count]])

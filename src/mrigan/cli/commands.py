@@ -77,9 +77,9 @@ def phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest) 
     stop.at_once = True
     settings = _settings(options, unknown)
     from mrigan.jobs.build import storage_options
-    from mrigan.jobs.phantom import seed_slices
+    from mrigan.jobs.phantom import write_slices
 
-    seed_slices(
+    write_slices(
         options.uri,
         count=options.count,
         height=options.height,

@@ -52,7 +52,7 @@ def volume_ids(keys: Sequence[str], pattern: str = "") -> list[str]:
     return [key if sizes[name] > _MOST_SLICES else name for key, name in pairs]
 
 
-def deal(pack: Pack, *, percent: float, pattern: str = "", seed: int = 0) -> Pack:
+def split_holdout(pack: Pack, *, percent: float, pattern: str = "", seed: int = 0) -> Pack:
     """Hold ``percent`` of the volumes of ``pack`` out of training; at least one, and not the last.
 
     A held-out slice with the very pixels of one that is trained on is on neither side.

@@ -45,18 +45,21 @@ class Pack:
     """Slices ready to train on.
 
     Attributes:
-        images: (N, 1, H, W) uint8, mapped from a file. The map is private: ``torch.from_numpy``
-            takes it as it is, and a stray write reaches neither the cache nor another process.
+        images: (R, 1, H, W) uint8, mapped from a file; only ``rows`` of it hold slices. The map is
+            private: ``torch.from_numpy`` takes it as it is, and a stray write reaches neither the
+            cache nor another process.
+        rows: Rows (N,) of the N slices, in the order of their keys, ascending.
         manifest: Every object listed, by key.
         fingerprint: Of keys, pixels, H, W and fit: the same exactly where training would be.
         fetched: Objects read this time, refused ones included.
         reused: Objects known from an earlier start.
         removed: Objects of the earlier start that are gone.
-        training: Rows (n,) that are trained on, ascending: all, until ``holdout.deal``.
+        training: Rows (n,) that are trained on, ascending: all, until ``holdout.split_holdout``.
         holdout: Rows (m,) that never are, ascending.
     """
 
     images: NDArray[np.uint8]
+    rows: NDArray[np.int64]
     manifest: tuple[ManifestEntry, ...]
     fingerprint: str
     fetched: int
@@ -64,6 +67,11 @@ class Pack:
     removed: int
     training: NDArray[np.int64]
     holdout: NDArray[np.int64]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the N slices."""
+        return self.images[:1].nbytes * len(self.rows)
 
 
 def open_pack(
@@ -124,15 +132,17 @@ def open_pack(
     _warn_of_duplicates(used)
     fingerprint = _fingerprint(used, shape)
     _check_agreement(ranks, fingerprint)
+    rows = np.arange(len(used))
     return Pack(
         images=mapped.view(np.ndarray),
+        rows=rows,
         manifest=manifest,
         fingerprint=fingerprint,
         fetched=done.fetched,
         reused=len(infos) - done.fetched,
         removed=done.removed,
-        training=np.arange(len(used)),
-        holdout=np.arange(0),
+        training=rows,
+        holdout=rows[:0],
     )
 
 

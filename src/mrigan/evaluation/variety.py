@@ -29,7 +29,7 @@ def spread_ratio(real: Tensor, fake: Tensor) -> float:
     return float(_spread(fake) / _spread(real).clamp(min=1e-6))
 
 
-def duplicate_share(real: Tensor, fake: Tensor) -> float:
+def duplicate_fraction(real: Tensor, fake: Tensor) -> float:
     """Share of the fakes with another within half of what all but 1 % of reals have, 0 to 1.
 
     0, or next to it, for fakes like the reals.

@@ -22,7 +22,7 @@ def storage_options(settings: Settings) -> StoreOptions:
         sse_kms_key_id=settings.sse_kms_key_id,
         max_retries=settings.storage_retries,
         retry_timeout_seconds=settings.storage_timeout,
-        watched_folder=read_checkpoint_folder(),
+        synced_folder=read_checkpoint_folder(),
     )
 
 

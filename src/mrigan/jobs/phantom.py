@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _UPLOADS_IN_FLIGHT = 16
 
 
-def seed_slices(
+def write_slices(
     uri: str,
     *,
     count: int,

@@ -46,8 +46,8 @@ class StoreOptions:
         retry_timeout_seconds: From a request's start, how long it may be attempted again.
         request_timeout_seconds: The longest silence of a server: until its answer begins, which
             includes sending what is written (32 MiB at a time), and between pieces of an answer.
-        watched_folder: Where an agent of SageMaker's uploads files as they appear; what lies in
-            it is written and removed as ``watched`` says.
+        synced_folder: Where an agent of SageMaker's uploads files as they appear; what lies in
+            it is written and removed as ``synced`` says.
     """
 
     sse: str = ""
@@ -55,7 +55,7 @@ class StoreOptions:
     max_retries: int = 10
     retry_timeout_seconds: float = 180
     request_timeout_seconds: float = 60
-    watched_folder: Path | None = None
+    synced_folder: Path | None = None
 
 
 class Connection:

@@ -31,7 +31,7 @@ from mrigan.storage.integrity import Received, Verifier
 from mrigan.storage.keys import ObjectInfo, key_problem
 from mrigan.storage.listing import info_of
 from mrigan.storage.location import BucketLocation, parse_uri
-from mrigan.storage.watched import WatchedFolder
+from mrigan.storage.synced import SyncedFolder
 
 __all__ = ["ObjectInfo", "Store", "StoreOptions", "open_backend", "open_store"]
 
@@ -54,9 +54,9 @@ def open_backend(uri: str, options: StoreOptions) -> Backend:
     location = parse_uri(uri)
     if isinstance(location, BucketLocation):
         return Bucket(location, options)
-    watched = options.watched_folder
-    if watched and location.path.is_relative_to(watched.absolute()):
-        return WatchedFolder(location)
+    synced = options.synced_folder
+    if synced and location.path.is_relative_to(synced.absolute()):
+        return SyncedFolder(location)
     return Folder(location)
 
 

@@ -27,7 +27,7 @@ from mrigan.settings.identity import differences, identity
 from mrigan.storage.location import FolderLocation, parse_uri
 from mrigan.storage.mirror import Copy, MirroredStore, copy_objects
 from mrigan.storage.store import Store, open_store
-from mrigan.storage.watched import remove_unfinished
+from mrigan.storage.synced import remove_unfinished
 from mrigan.training.checkpoint import REVISION
 
 log = logging.getLogger(__name__)
@@ -59,9 +59,9 @@ def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
         model_folder(): _in_model,
         output_data_folder(): _in_output_data,
     }
-    watched = options.watched_folder
-    if watched and not (own and own.is_relative_to(watched)):
-        keys[watched] = _in_whole
+    synced = options.synced_folder
+    if synced and not (own and own.is_relative_to(synced)):
+        keys[synced] = _in_whole
     copies = {
         folder: Copy(store=open_store(str(folder), options), key_of=key_of)
         for folder, key_of in keys.items()
@@ -69,10 +69,10 @@ def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
     }
     output = MirroredStore(settings.output_uri, options, list(copies.values()))
     if catch_up:
-        if watched:
-            remove_unfinished(watched)
-            if watched in copies:
-                _restore(output, copies[watched].store, settings)
+        if synced:
+            remove_unfinished(synced)
+            if synced in copies:
+                _restore(output, copies[synced].store, settings)
         if run_tree.has_run(output):
             output.catch_up()
     return output

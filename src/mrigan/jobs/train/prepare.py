@@ -12,7 +12,7 @@ from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import list_checkpoints
 from mrigan.artifacts.run_facts import DataFacts, RunFacts
 from mrigan.artifacts.run_status import RunStatus, now, read_status, write_status
-from mrigan.data.holdout import deal
+from mrigan.data.holdout import split_holdout
 from mrigan.data.manifest import encode_manifest
 from mrigan.data.pack import Pack, RefusedError, open_pack
 from mrigan.data.source import open_source
@@ -109,7 +109,7 @@ def pull_slices(
         should_stop=should_stop,
         ranks=ranks,
     )
-    return deal(
+    return split_holdout(
         pack,
         percent=settings.holdout,
         pattern=settings.volume_pattern,
@@ -138,7 +138,7 @@ def claim(
     if initial:
         check_holdout(initial, pack.manifest)
     data = DataFacts(
-        slices=len(pack.images),
+        slices=len(pack.rows),
         training=len(pack.training),
         holdout=len(pack.holdout),
         fingerprint=pack.fingerprint,
@@ -190,12 +190,12 @@ def _log_slices(settings: Settings, pack: Pack) -> None:
     log.info(
         "slices",
         extra={
-            "used": len(pack.images),
+            "used": len(pack.rows),
             "refused": sum(entry.status == "refused" for entry in pack.manifest),
             "fetched": pack.fetched,
             "reused": pack.reused,
             "removed": pack.removed,
-            "mib": round(pack.images.nbytes / 2**20, 1),
+            "mib": round(pack.size_bytes / 2**20, 1),
             "uri": settings.input_uri,
         },
     )

@@ -20,7 +20,7 @@ from mrigan.data.pack import Pack
 from mrigan.data.sampler import stream_seed
 from mrigan.evaluation.coverage import NEIGHBOURS, coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
-from mrigan.evaluation.variety import duplicate_share, spread_ratio
+from mrigan.evaluation.variety import duplicate_fraction, spread_ratio
 from mrigan.settings.fields import Settings
 from mrigan.training.inputs import draw_latents
 
@@ -98,7 +98,7 @@ class Scorer:
             swd_against=self._reference.against,
             coverage=round(coverage(real, fake).coverage, 4) if has_enough else None,
             spread=round(spread_ratio(real, fake), 4),
-            duplicates=round(duplicate_share(real, fake), 4),
+            duplicates=round(duplicate_fraction(real, fake), 4),
             score_seconds=0.0,
         )
         seconds = time.monotonic() - began

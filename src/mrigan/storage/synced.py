@@ -26,7 +26,7 @@ _UPLOADING = ".sagemaker-uploading"
 _UPLOADED = ".sagemaker-uploaded"
 
 
-class WatchedFolder(Folder):
+class SyncedFolder(Folder):
     """Files as the agent wants them: whole when they get their name, and no links."""
 
     def listing(self, prefix: str) -> list[ObjectInfo]:

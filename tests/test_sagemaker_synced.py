@@ -8,7 +8,7 @@ import pytest
 from mrigan.artifacts.checkpoints import keep_newest, list_checkpoints, publish_checkpoint
 from mrigan.errors import AlreadyExistsError, StorageError
 from mrigan.storage.store import StoreOptions, open_store
-from mrigan.storage.watched import remove_unfinished
+from mrigan.storage.synced import remove_unfinished
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def store(folder):
-    return open_store(str(folder), StoreOptions(watched_folder=folder))
+    return open_store(str(folder), StoreOptions(synced_folder=folder))
 
 
 class Agent:
@@ -150,8 +150,8 @@ def test_deleting_what_is_not_there_is_fine(folder, store):
     store.delete("a")
 
 
-def test_only_the_watched_folder_is_written_so(tmp_path, folder):
-    options = StoreOptions(watched_folder=folder)
+def test_only_the_synced_folder_is_written_so(tmp_path, folder):
+    options = StoreOptions(synced_folder=folder)
     below = open_store(str(folder / "run"), options)
     below.put("a.sagemaker-uploaded", b"x")
     assert below.list() == []
