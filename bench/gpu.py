@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 
-from mrigan.settings import allocator
+from mrigan import environment
 
 SECTIONS = "correctness,speed,limits,start,kernels,quality"
 MORE = "job,compiled"  # a minute and more each
@@ -59,7 +59,7 @@ def _sections(text: str) -> list[str]:
 def main() -> int:
     arguments = sys.argv[1:]
     args = parsed(arguments)
-    allocator.apply_default()  # torch reads it when it is imported
+    environment.configure_allocators()  # torch reads it when it is imported
     from gpu_check.main import run
 
     return run(args, arguments)

@@ -19,10 +19,10 @@ from multiprocessing.connection import Connection
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mrigan import environment
 from mrigan.jobs.facts import machine_facts
 from mrigan.models.r3 import networks as r3
 from mrigan.runtime.device import choose_hardware, keep_freed_memory, memory_facts, reset_peak
-from mrigan.settings import allocator
 from r3_variants import PLAIN, VARIANTS, Clock, Variant, ours, plain, switches
 
 
@@ -104,7 +104,7 @@ def compare(args: argparse.Namespace) -> None:
     for name, variant in variants(args).items():
         os.environ.pop("THP_MEM_ALLOC_ENABLE", None)
         if not variant.is_plain:
-            allocator.apply_default()
+            environment.configure_allocators()
         pipes[name], theirs = context.Pipe()
         # Not a daemon: the plain one's DataLoader has workers of its own.
         context.Process(target=work, args=(name, args, theirs)).start()

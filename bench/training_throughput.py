@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import torch
 
+from mrigan import environment
 from mrigan.data.bank import open_bank
 from mrigan.data.phantom import draw
 from mrigan.jobs.facts import machine_facts
@@ -29,7 +30,6 @@ from mrigan.runtime.device import (
     memory_facts,
     reset_peak,
 )
-from mrigan.settings import allocator
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 from mrigan.training.state import build_state
@@ -117,7 +117,7 @@ def main() -> None:
     for name in VARIANTS:
         os.environ.pop("THP_MEM_ALLOC_ENABLE", None)
         if name.startswith("mrigan"):
-            allocator.apply_default()
+            environment.configure_allocators()
         pipes[name], theirs = context.Pipe()
         context.Process(target=work, args=(name, args, theirs), daemon=True).start()
     found: dict[str, list[float]] = {name: [] for name in VARIANTS}

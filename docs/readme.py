@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mrigan.settings.describe import markdown_table
 from mrigan.settings.fields import Settings
-from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.sagemaker import LaunchSettings
 
 REPO = Path(__file__).parent.parent
 PAGES = {"README.md": Settings, "docs/sagemaker.md": LaunchSettings}

@@ -11,6 +11,7 @@ import torch
 from mrigan.artifacts.checkpoints import publish_checkpoint
 from mrigan.data.pack import open_pack
 from mrigan.data.source import open_source
+from mrigan.environment import process_rank
 from mrigan.errors import MriganError, PeerFailedError
 from mrigan.jobs.train.prepare import FoundRun
 from mrigan.jobs.train.resume import adopt_initial, resume
@@ -24,7 +25,6 @@ from mrigan.models.r3 import networks as r3
 from mrigan.models.r3.schedule import gammas, r3_schedule
 from mrigan.runtime.ranks import join
 from mrigan.settings.fields import Settings
-from mrigan.settings.ranks import rank_place
 from mrigan.storage.store import open_store
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.checkpoint import REVISION, decode, encode, restore, snapshot
@@ -229,7 +229,7 @@ def told(ranks):
         except MriganError as error:
             heard.append([str(error), error.exit_status])
     ended_too_early = _outlives(ranks)
-    stops = [ranks.check(None, stop=ranks.place.rank == 1), ranks.check(None)]
+    stops = [ranks.check(None, stop=ranks.rank == 1), ranks.check(None)]
     return {
         "heard": heard,
         "ended too early": ended_too_early,
@@ -245,7 +245,7 @@ def _outlives(ranks):
     def late(numbers):
         heard = gather(numbers)
         calls.append(time.monotonic())
-        if ranks.place.rank == ranks.world.size - 1 and len(calls) == 1:
+        if ranks.rank == ranks.world.size - 1 and len(calls) == 1:
             time.sleep(0.3)
             calls[0] = time.monotonic()
         return heard
@@ -262,7 +262,7 @@ def _outlives(ranks):
 
 
 def _of_rank(ranks, rank):
-    if ranks.place.rank != rank:
+    if ranks.rank != rank:
         return None
     error = MriganError("a follower's own")
     error.exit_status = 5
@@ -292,7 +292,7 @@ def pulled(ranks, folder, caches):
         source,
         height=32,
         width=40,
-        cache_dir=caches[ranks.place.rank],
+        cache_dir=caches[ranks.rank],
         max_refused_percent=50,
         ranks=ranks,
     )
@@ -306,8 +306,8 @@ def pulled(ranks, folder, caches):
 
 def main(folder):
     torch.set_num_threads(1)
-    with join(rank_place(), torch.device("cpu")) as ranks:
-        rank = ranks.place.rank
+    with join(process_rank(), torch.device("cpu")) as ranks:
+        rank = ranks.rank
         if not folder.exists():
             sys.stderr.write("met\n")
             sys.stderr.flush()

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from mrigan.settings.describe import described
-from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.sagemaker import LaunchSettings
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 README = (DEPLOY / "README.md").read_text()

@@ -6,7 +6,7 @@ import pytest
 
 from mrigan.jobs.fetch.plan import plan_fetch
 from mrigan.jobs.train.output import open_output
-from mrigan.launch.request import build_request
+from mrigan.sagemaker.request import build_request
 from mrigan.settings.sources import load_launch
 from mrigan.storage.store import open_store
 

@@ -9,12 +9,12 @@ import pytest
 from botocore.validate import ParamValidator
 
 from mrigan.errors import SettingsError
-from mrigan.launch.instances import has_gpu, has_own_disk, why_unusable
-from mrigan.launch.outcome import run_uri
-from mrigan.launch.request import build_request, make_job_name
 from mrigan.logs import METRICS
+from mrigan.sagemaker.instances import has_gpu, has_own_disk, why_unusable
+from mrigan.sagemaker.outcome import run_uri
+from mrigan.sagemaker.request import build_request, make_job_name
 from mrigan.settings.fields import Settings
-from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.sagemaker import LaunchSettings
 from mrigan.settings.sources import load_launch, load_settings
 
 REGION = "eu-west-3"

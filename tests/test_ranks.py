@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from mrigan.data.share import Shares
+from mrigan.environment import process_rank
 from mrigan.errors import PeerLostError, SettingsError
 from mrigan.runtime.ends import End, decisive
 from mrigan.runtime.hosts import choose_interface, spare_shared_memory, wait_for_names
 from mrigan.runtime.ranks import ALONE
-from mrigan.settings.ranks import rank_place
 from mrigan.training.checkpoint import decode
 from mrigan.training.plan import check_groups_divide
 
@@ -228,13 +228,13 @@ def test_steps_that_can_not_be_shared_name_the_nearest_that_can(accumulation_ste
 
 
 def test_no_place_without_torchrun_and_nonsense_is_refused(monkeypatch):
-    assert rank_place() is None
+    assert process_rank() is None
     for name, value in {"RANK": "2", "LOCAL_RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
-    assert rank_place() is None  # some schedulers set these, without an address to meet at
+    assert process_rank() is None  # some schedulers set these, without an address to meet at
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     with pytest.raises(SettingsError, match=r"RANK=2.*torchrun"):
-        rank_place()
+        process_rank()
 
 
 def test_a_host_without_an_address_is_named():

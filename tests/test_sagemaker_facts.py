@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mrigan.errors import SettingsError
-from mrigan.runtime import sagemaker
+from mrigan.sagemaker import container
 from mrigan.settings.sources import load_settings
 
 CONFIG = "input/config"
@@ -38,7 +38,7 @@ def one_host(says):
 
 
 def chosen(**options):
-    return load_settings(options, platform=sagemaker.platform_defaults())
+    return load_settings(options, platform=container.platform_defaults())
 
 
 def refused(**options):
@@ -48,19 +48,19 @@ def refused(**options):
 
 
 def test_elsewhere_nothing_is_found_and_nothing_decided(ml_root):
-    assert not sagemaker.is_sagemaker()
-    assert sagemaker.read_cluster() is None
-    assert sagemaker.read_channels() == {}
-    assert sagemaker.read_checkpoint_folder() is None
-    assert sagemaker.platform_defaults() is None
+    assert not container.is_sagemaker()
+    assert container.read_cluster() is None
+    assert container.read_channels() == {}
+    assert container.read_checkpoint_folder() is None
+    assert container.platform_defaults() is None
 
 
 def test_a_job_is_known_by_its_arn_or_by_its_hosts(ml_root, says, monkeypatch):
     monkeypatch.setenv("TRAINING_JOB_ARN", "arn:aws:sagemaker:eu-west-1:123456789012:job/x")
-    assert sagemaker.is_sagemaker()
+    assert container.is_sagemaker()
     monkeypatch.delenv("TRAINING_JOB_ARN")
     says("resourceconfig", {"current_host": "algo-1", "hosts": ["algo-1"]})
-    assert sagemaker.is_sagemaker()
+    assert container.is_sagemaker()
 
 
 def test_a_cluster_of_today_and_one_of_years_ago(says):
@@ -75,25 +75,25 @@ def test_a_cluster_of_today_and_one_of_years_ago(says):
             "topology": None,
         },
     )
-    new = sagemaker.read_cluster()
+    new = container.read_cluster()
     assert (new.current_host, new.hosts, new.host_rank) == ("algo-2", ("algo-1", "algo-2"), 1)
     assert new.network_interface_name == "eth0"
     says("resourceconfig", {"current_host": "algo-1", "hosts": ["algo-1"]})
-    old = sagemaker.read_cluster()
+    old = container.read_cluster()
     assert (old.hosts, old.network_interface_name) == (("algo-1",), "")
 
 
 @pytest.mark.parametrize(
     ("name", "content", "read"),
     [
-        ("resourceconfig", "{", sagemaker.read_cluster),
-        ("resourceconfig", "[]", sagemaker.read_cluster),
-        ("resourceconfig", {"current_host": "algo-3", "hosts": ["algo-1"]}, sagemaker.read_cluster),
-        ("resourceconfig", {}, sagemaker.read_cluster),
-        ("inputdataconfig", "training", sagemaker.read_channels),
-        ("inputdataconfig", {"training": "File"}, sagemaker.read_channels),
-        ("checkpointconfig", {"LocalPath": "checkpoints"}, sagemaker.read_checkpoint_folder),
-        ("checkpointconfig", {"LocalPath": 7}, sagemaker.read_checkpoint_folder),
+        ("resourceconfig", "{", container.read_cluster),
+        ("resourceconfig", "[]", container.read_cluster),
+        ("resourceconfig", {"current_host": "algo-3", "hosts": ["algo-1"]}, container.read_cluster),
+        ("resourceconfig", {}, container.read_cluster),
+        ("inputdataconfig", "training", container.read_channels),
+        ("inputdataconfig", {"training": "File"}, container.read_channels),
+        ("checkpointconfig", {"LocalPath": "checkpoints"}, container.read_checkpoint_folder),
+        ("checkpointconfig", {"LocalPath": 7}, container.read_checkpoint_folder),
     ],
 )
 def test_a_broken_file_is_named_in_one_line(says, name, content, read):
@@ -113,12 +113,12 @@ def test_a_broken_file_is_named_in_one_line(says, name, content, read):
 )
 def test_the_checkpoint_folder_moves_with_the_root(ml_root, says, content, below_root):
     says("checkpointconfig", content)
-    assert sagemaker.read_checkpoint_folder() == ml_root / below_root
+    assert container.read_checkpoint_folder() == ml_root / below_root
 
 
 def test_a_checkpoint_folder_outside_of_the_root_stays_where_it_is(says, tmp_path):
     says("checkpointconfig", {"LocalPath": str(tmp_path / "elsewhere")})
-    assert sagemaker.read_checkpoint_folder() == tmp_path / "elsewhere"
+    assert container.read_checkpoint_folder() == tmp_path / "elsewhere"
 
 
 @pytest.mark.parametrize(

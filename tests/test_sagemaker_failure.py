@@ -3,7 +3,7 @@
 import pytest
 
 from mrigan.errors import DataError, PeerFailedError, SettingsError
-from mrigan.runtime.failure import clear_failure, describe, write_failure
+from mrigan.sagemaker.failure import clear_failure, describe, write_failure
 
 
 @pytest.fixture

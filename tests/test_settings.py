@@ -3,8 +3,8 @@ import json
 
 import pytest
 
+from mrigan import environment
 from mrigan.errors import SettingsError
-from mrigan.settings import allocator
 from mrigan.settings.describe import add_options, described
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences, identity
@@ -178,7 +178,7 @@ def test_the_users_allocator_string_wins(monkeypatch, cuda_name, generic_name, i
     ):
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # restores os.environ after apply_default
-    assert allocator.apply_default() == in_force
+    assert environment.configure_allocators() == in_force
 
 
 def test_a_bad_value_of_a_file_names_the_file(tmp_path):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mrigan.launch.request import build_request
 from mrigan.logs import METRICS, metric_regex
+from mrigan.sagemaker.request import build_request
 from mrigan.settings.fields import Settings
-from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.sagemaker import LaunchSettings
 
 pytestmark = pytest.mark.sdk
 

@@ -87,7 +87,7 @@ def keep_newest(store: Store, keep: int) -> None:
 
 
 def delete_after(store: Store, images_seen: int) -> None:
-    """Remove what lies beyond a checkpoint that a run goes on from: it is about to be redone."""
+    """Remove what lies beyond the checkpoint that a run resumes from: it is about to be redone."""
     for later in _list(store, "json", "pt"):
         if later > images_seen:
             delete_checkpoint(store, later)

@@ -2,14 +2,13 @@
 
 import argparse
 
-from mrigan import logs
+from mrigan import environment, logs
+from mrigan.environment import process_rank
 from mrigan.errors import SettingsError
-from mrigan.runtime.sagemaker import hyperparameters_path, platform_defaults
 from mrigan.runtime.signals import StopRequest
-from mrigan.settings import allocator, compiler
+from mrigan.sagemaker.container import hyperparameters_path, platform_defaults
 from mrigan.settings.fields import ENV_PREFIX, Settings
-from mrigan.settings.launch import LaunchSettings
-from mrigan.settings.ranks import rank_place
+from mrigan.settings.sagemaker import LaunchSettings
 from mrigan.settings.sources import load_launch, load_settings
 
 INTERRUPTED = 143  # as a shell reports a process ended by SIGTERM
@@ -25,10 +24,8 @@ def _settings(options: argparse.Namespace, unknown: list[str]) -> Settings:
         hyperparameters=hyperparameters_path(),
         platform=platform_defaults() if options.takes_settings else None,
     )
-    place = rank_place()
-    logs.configure(
-        settings.log_format, debug=options.debug, only_warnings=bool(place and place.rank)
-    )
+    rank = process_rank()
+    logs.configure(settings.log_format, debug=options.debug, only_warnings=bool(rank and rank.rank))
     return settings
 
 
@@ -48,9 +45,9 @@ def _not_an_option(name: str, prog: str) -> str:
 def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """The job, in as many processes as it takes."""
     settings = _settings(options, unknown)
-    allocator.apply_default()
+    environment.configure_allocators()
     if settings.compile:
-        compiler.keep_cache(settings.cache_dir)
+        environment.keep_compiled(settings.cache_dir)
     from mrigan.jobs.train.start import start
 
     return start(settings, options.arguments, stop)
@@ -95,16 +92,16 @@ def doctor(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -
     """What the job would meet."""
     stop.at_once = True
     settings = _settings(options, unknown)
-    allocator.apply_default()
+    environment.configure_allocators()
     from mrigan.jobs.doctor import examine
 
     return examine(settings)
 
 
 def gamma_sweep(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
-    """A short run for each course of γ."""
+    """A short run for each gamma schedule."""
     settings = _settings(options, unknown)
-    allocator.apply_default()
+    environment.configure_allocators()
     from mrigan.jobs.sweep import sweep
 
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
@@ -125,16 +122,16 @@ def launch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -
     """The job on SageMaker."""
     fields = Settings.model_fields.keys() | LaunchSettings.model_fields.keys()
     given = {name: value for name, value in vars(options).items() if name in fields}
-    settings, way = load_launch(given, unknown_options=_options_in(unknown))
+    settings, launch_settings = load_launch(given, unknown_options=_options_in(unknown))
     logs.configure(settings.log_format, debug=options.debug)
-    from mrigan.jobs.launch import launch as job
+    from mrigan.jobs.launch import command as job
 
     if options.dry_run:
-        return job.show_request(settings, way)
+        return job.show_request(settings, launch_settings)
     if options.check:
-        return job.check(settings, way)
+        return job.check(settings, launch_settings)
     if options.attach:
         return job.attach(options.attach, settings.log_format, stop)
     if options.stop:
         return job.stop_job(options.stop)
-    return job.launch(settings, way, stop, wait=not options.no_follow)
+    return job.launch(settings, launch_settings, stop, wait=not options.no_follow)

@@ -14,8 +14,8 @@ from mrigan.settings.describe import add_options
 
 _TRAIN_HELP = """\
 Trains a GAN on the slices at INPUT_URI and writes the run to OUTPUT_URI: checkpoints,
-sample grids, loss plots, the generator, a report. The same command again goes on where
-the run was; when it is complete, it says so.
+sample grids, loss plots, the generator, a report. The same command again resumes
+the run; when it is complete, it says so.
 
   mrigan train                                     procedural slices, nothing set up
   mrigan train --input-uri slices/ --output-uri runs/first --epochs 100
@@ -33,9 +33,9 @@ exits with the status that the job would fail with."""
 
 _SWEEP_HELP = """\
 Makes three runs of an r3 model, below OUTPUT_URI: small/, constant/ and paper/, which differ
-in the course of the gradient penalty's weight (GAMMA). Each is as long as --images says, or
+in the gamma schedule, that of the gradient penalty's weight. Each is as long as --images says, or
 EPOCHS, wherever that is set. Writes and prints a table of how far what each of them draws is
-from real slices. The same command again goes on where it was. Takes the settings of
+from real slices. The same command again resumes it. Takes the settings of
 `mrigan train`."""
 
 _PREVIEW_HELP = """\
@@ -114,7 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
         named,
         "gamma-sweep",
         commands.gamma_sweep,
-        "try each course of r3's penalty in a short run of its own; make a table",
+        "try each of r3's gamma schedules in a short run of its own; make a table",
         usage="mrigan gamma-sweep --model r3-... [--SETTING VALUE ...]",
     )
     sweep.description = _SWEEP_HELP

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 from mrigan import logs
 from mrigan.cli.commands import INTERRUPTED, train
 from mrigan.cli.parser import build_parser
+from mrigan.environment import process_rank
 from mrigan.errors import MriganError, PeerFailedError, PeerLostError, SettingsError
 from mrigan.runtime.ends import note_end
-from mrigan.runtime.failure import clear_failure, write_failure
-from mrigan.runtime.sagemaker import is_sagemaker
 from mrigan.runtime.signals import StopRequest
-from mrigan.settings.ranks import rank_place
+from mrigan.sagemaker.container import is_sagemaker
+from mrigan.sagemaker.failure import clear_failure, write_failure
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
         options.arguments = list(arguments)
         logs.configure(_log_format(options), debug=options.debug)
         command: Callable[[argparse.Namespace, list[str], StopRequest], int] = options.command
-        if _is_the_job(options) and not rank_place():
+        if _is_the_job(options) and not process_rank():
             clear_failure()
         status = command(options, unknown, stop)
         note_end(status, is_echo=False)
@@ -58,7 +58,7 @@ def _problems(error: Exception) -> tuple[str, ...]:
 
 
 def _is_the_job(options: argparse.Namespace) -> bool:
-    """Whether this is what SageMaker started: ``train``, or what it could not be told from."""
+    """Whether SageMaker started this: ``train``, or a command line that names no command."""
     return is_sagemaker() and getattr(options, "command", train) is train
 
 

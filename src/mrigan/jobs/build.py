@@ -6,7 +6,7 @@ from mrigan.models.batchnorm import synchronise
 from mrigan.models.family import Recipe, family_of
 from mrigan.runtime.device import Hardware
 from mrigan.runtime.ranks import ALONE, Ranks
-from mrigan.runtime.sagemaker import read_checkpoint_folder
+from mrigan.sagemaker.container import read_checkpoint_folder
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
 from mrigan.storage.store import StoreOptions

@@ -13,6 +13,7 @@ from typing import Any
 
 from mrigan.artifacts import run_tree
 from mrigan.data.pack import PullInterrupted
+from mrigan.environment import process_rank
 from mrigan.errors import DivergedError, SettingsError
 from mrigan.jobs.build import storage_options
 from mrigan.jobs.train.prepare import pull_slices
@@ -22,7 +23,6 @@ from mrigan.runtime.ranks import ALONE
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
-from mrigan.settings.ranks import rank_place
 from mrigan.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def _check(settings: Settings, images: int) -> None:
         )
     if settings.gamma != "auto":
         problems.append("MRIGAN_GAMMA: gamma-sweep tries each; leave it out")
-    if rank_place() is not None:
+    if process_rank() is not None:
         problems.append(
             "gamma-sweep starts the processes of each run itself; run it without torchrun"
         )
@@ -132,7 +132,7 @@ def _publish(settings: Settings, rows: list[dict[str, Any]]) -> None:
             log.info("sweep_result", extra=row)
     else:
         sys.stdout.write(table)
-    log.info("see", extra={"table": f"{store.uri}/{TABLE}"})
+    log.info("published", extra={"table": f"{store.uri}/{TABLE}"})
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

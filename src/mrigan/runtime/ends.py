@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from mrigan.settings.ranks import worker_folder
+from mrigan.environment import worker_folder
 
 _NAME = "end.json"
 

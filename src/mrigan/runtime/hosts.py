@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mrigan.environment import set_default
 from mrigan.errors import PeerLostError
-from mrigan.settings.ranks import set_default
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, Generic, TypeVar, cast
 
 import torch
-import torch.distributed as dist
+import torch.distributed as dist  # noqa: TID251 - the door
 from torch import Tensor
 
+from mrigan.environment import ALONE as _ALONE
+from mrigan.environment import ProcessRank
 from mrigan.errors import MriganError, PeerFailedError, PeerLostError
-from mrigan.settings.ranks import ALONE as _ALONE
-from mrigan.settings.ranks import RankPlace
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -88,20 +88,21 @@ class Ranks:
     """This process among the processes of a run.
 
     Attributes:
-        place: Rank, local rank and how many there are.
+        rank: This one's number among all, from 0.
+        local_rank: That among the ranks of its machine.
         world: All of them.
         leaders: One rank of each machine; None to those that are none.
     """
 
-    def __init__(self, place: RankPlace, world: Peers, leaders: Peers | None) -> None:
-        self.place = place
+    def __init__(self, own: ProcessRank, world: Peers, leaders: Peers | None) -> None:
+        self.rank, self.local_rank = own.rank, own.local_rank
         self.world = world
         self.leaders = leaders
 
     @property
     def is_main(self) -> bool:
         """Whether this one publishes and speaks for all."""
-        return self.place.rank == 0
+        return self.rank == 0
 
     def add_up(self, tensor: Tensor) -> None:
         """Replace ``tensor``, on the device that trains, by its sum over the ranks."""
@@ -151,7 +152,7 @@ class Ranks:
         return OnMain(self, made[0] if made else None)
 
     def check(self, failed: Exception | None, *, stop: bool = False) -> bool:
-        """Agree on how to go on: tell the others what happened here and hear what did there.
+        """Agree on what to do next: tell the others what happened here and hear what did there.
 
         Returns:
             Whether anyone was asked to stop.
@@ -198,17 +199,17 @@ ALONE = Ranks(_ALONE, Peers([0], 0), Peers([0], 0))
 
 
 @contextmanager
-def join(place: RankPlace | None, device: torch.device) -> Iterator[Ranks]:
+def join(own: ProcessRank | None, device: torch.device) -> Iterator[Ranks]:
     """Meet the other ranks and leave them at the end.
 
     Args:
-        place: What torchrun said; None is alone.
+        own: What torchrun said; None is alone.
         device: What this rank trains on; tensors there are added up by NCCL, the rest by gloo.
 
     Raises:
         PeerLostError: The others did not come.
     """
-    if place is None or place.world_size == 1:
+    if own is None or own.world_size == 1:
         yield ALONE
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -218,13 +219,13 @@ def join(place: RankPlace | None, device: torch.device) -> Iterator[Ranks]:
             timeout=TIMEOUT,
             device_id=device if device.type == "cuda" else None,
         )
-    world = Peers(range(place.world_size), place.rank)
-    local_ranks = [told[0] for told in world.gather([place.local_rank])]
+    world = Peers(range(own.world_size), own.rank)
+    local_ranks = [told[0] for told in world.gather([own.local_rank])]
     leading = [rank for rank, local_rank in enumerate(local_ranks) if local_rank == 0]
     with _watched():
         group = dist.new_group(leading, timeout=TIMEOUT, backend="gloo")
-    leaders = Peers(leading, place.rank, group) if place.local_rank == 0 else None
-    yield Ranks(place, world, leaders)
+    leaders = Peers(leading, own.rank, group) if own.local_rank == 0 else None
+    yield Ranks(own, world, leaders)
     # Only here: after a failure the others may be gone, and leaving together would wait for them.
     with suppress(RuntimeError):
         dist.destroy_process_group()
@@ -258,5 +259,5 @@ def _watched() -> Iterator[None]:
         reason = _LOCATION.sub("", str(error).strip().splitlines()[0]).split(". ")[0]
         raise PeerLostError(
             f"another rank of this run is gone ({reason}); its own log says why; run the same "
-            "command again to go on from the newest checkpoint"
+            "command again to resume from the newest checkpoint"
         ) from error

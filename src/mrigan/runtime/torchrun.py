@@ -13,10 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch.distributed.run  # noqa: F401 - registers the rendezvous
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, launch_agent
+import torch.distributed.run  # noqa: F401, TID251 - registers the rendezvous
+from torch.distributed.elastic.multiprocessing import (  # noqa: TID251 - the door
+    DefaultLogsSpecs,
+    SignalException,
+)
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: TID251
+from torch.distributed.launcher.api import LaunchConfig, launch_agent  # noqa: TID251
 
 from mrigan.errors import MriganError
 from mrigan.runtime.ends import End, decisive, read_ends
@@ -30,11 +33,10 @@ _PORT = 7777  # AWS's own choice for its containers
 _MEETING_SECONDS = 600
 # Of the 120 s that SageMaker and compose leave between SIGTERM and SIGKILL.
 _SHUTDOWN_SECONDS = 112
-_END = "end.json"
 
 
 class Machines(NamedTuple):
-    """The machines of a run and this one's place among them."""
+    """The machines of a run, and which of them this one is."""
 
     hosts: tuple[str, ...]
     number: int  # this one's, from 0

@@ -1,11 +1,11 @@
-"""Which settings make a run this run, and which may change when it goes on."""
+"""Which settings make a run this run, and which may change when it is resumed."""
 
 from collections.abc import Mapping
 
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
 
-# What may differ when a run goes on: nothing here changes a weight.
+# What may differ when a run is resumed: nothing here changes a weight.
 FREE_TO_CHANGE = frozenset(
     {
         "input_uri",  # the slices themselves are compared, by fingerprint

@@ -6,7 +6,6 @@ A platform may have defaults of its own, which stand before ours.
 """
 
 import json
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -17,15 +16,15 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource
 
+from mrigan.environment import ML_ROOT, variable_names
 from mrigan.errors import SettingsError
 from mrigan.settings.fields import ENV_PREFIX, Settings
 from mrigan.settings.hyperparameters import decode, is_platforms_own
-from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.sagemaker import LaunchSettings
 
 # One .env serves all commands: each knows the others' names.
 _MODELS: tuple[type[BaseSettings], ...] = (Settings, LaunchSettings)
 _Model = TypeVar("_Model", bound=BaseSettings)
-_ML_ROOT = f"{ENV_PREFIX}ML_ROOT"
 # The library's own words speak of inputs and parsing; by its name of the error.
 _SAID = {
     "int_parsing": "takes a whole number",
@@ -160,16 +159,6 @@ def _validated(model: type[_Model], layers: Sequence[_Layer], problems: list[str
         return None
 
 
-def ml_root() -> Path:
-    """The root of SageMaker's tree of files: ``/opt/ml``, or where ``MRIGAN_ML_ROOT`` moves it."""
-    return Path(os.environ.get(_ML_ROOT) or "/opt/ml").absolute()
-
-
-def training_job_arn() -> str:
-    """Which SageMaker job this process is of; "" outside, and in the SDKs' local mode."""
-    return os.environ.get("TRAINING_JOB_ARN", "")
-
-
 def _command_line(
     options: Mapping[str, str], unknown: Sequence[str], models: Sequence[type[BaseSettings]]
 ) -> _Layer:
@@ -179,7 +168,7 @@ def _command_line(
 
 
 def _environment() -> _Layer:
-    unknown = _misspelt(name for name in os.environ if name.upper().startswith(ENV_PREFIX))
+    unknown = _misspelt(name for name in variable_names() if name.upper().startswith(ENV_PREFIX))
     values = {
         field: value for model in _MODELS for field, value in EnvSettingsSource(model)().items()
     }
@@ -224,7 +213,7 @@ def _hyperparameters(path: Path | None) -> _Layer:
 
 def _misspelt(names: Iterable[str]) -> list[str]:
     known = [_variable(field) for model in _MODELS for field in model.model_fields]
-    known.append(_ML_ROOT)
+    known.append(ML_ROOT)
     return [_suggest(name, known) for name in sorted(names) if name.upper() not in known]
 
 

@@ -9,7 +9,7 @@ from mrigan.errors import DivergedError
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.state import TrainingState
 
-# Of the networks and of what a checkpoint holds: a run of another revision can't go on.
+# Of the networks and of what a checkpoint holds: a run of another revision can't be resumed.
 REVISION = 2
 
 

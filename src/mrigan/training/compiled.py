@@ -1,7 +1,7 @@
 """The networks' passes through ``torch.compile``, which fuses what lies between convolutions.
 
 Only first derivatives are taken of them, so nothing that they compute can lose its gradient in
-silence. Where compiling fails or takes too long, the eager pass goes on in its place, with the same
+silence. Where compiling fails or takes too long, the eager pass takes over, with the same
 numbers to rounding; the log says so.
 """
 

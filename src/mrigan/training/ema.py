@@ -19,7 +19,7 @@ def averaged_copy(G: nn.Module) -> nn.Module:
 
 
 def decay_of(step_images: int, half_life_images: float) -> float:
-    """What remains of the average after a step: a half every ``half_life_images``; 0 for none."""
+    """What remains of the EMA after a step: a half every ``half_life_images``; 0 for none."""
     return 0.5 ** (step_images / half_life_images) if half_life_images > 0 else 0.0
 
 
@@ -33,11 +33,11 @@ def update_average(
         G_ema: Changed in place.
         G: Of the same kind.
         decay: 0 to 1.
-        taken: A scalar on the device, 0 where G's step was skipped and the average is to stay.
+        taken: A scalar on the device, 0 where G's step was skipped and the EMA is to stay.
     """
     averages: list[Tensor] = list(G_ema.parameters())
     weights: list[Tensor] = list(G.parameters())
-    if decay == 0:  # exactly; where G was skipped, the average is G already
+    if decay == 0:  # exactly; where G was skipped, the EMA is G already
         torch._foreach_copy_(averages, weights)
         return
     steps = torch._foreach_sub(weights, averages)

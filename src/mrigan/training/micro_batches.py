@@ -54,7 +54,7 @@ class StepPart:
 def split_freely(images: int, micro_batch: int, ranks: Ranks) -> StepPart:
     """Give each rank an equal part of a step whose images nothing couples, and cut it at will."""
     part = math.ceil(images / ranks.world.size)
-    first = min(ranks.place.rank * part, images)
+    first = min(ranks.rank * part, images)
     stop = min(first + part, images)
     return StepPart(rows=torch.arange(first, stop), cuts=_cuts(stop - first, micro_batch))
 
@@ -74,7 +74,7 @@ def split_by_groups(
             passes then, some of them over an empty group.
     """
     size = min(group_images, micro_batch)
-    rank, count = ranks.place.rank, ranks.world.size
+    rank, count = ranks.rank, ranks.world.size
     parts = math.ceil(images / size)
     own = list(range(rank, parts, count))
     if together:

@@ -157,7 +157,7 @@ def platform(monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """Looks follow each other at once, and boto3 does not wait before it asks again."""
-    monkeypatch.setattr("mrigan.launch.follow.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("mrigan.sagemaker.events.POLL_SECONDS", 0.0)
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", _no_delay)
 
 

@@ -7,8 +7,8 @@ import boto3
 import pytest
 
 from mrigan.errors import MriganError
-from mrigan.launch.aws import Aws
-from mrigan.launch.checks import Checks
+from mrigan.sagemaker.aws import Aws
+from mrigan.sagemaker.checks import Checks
 from mrigan.storage.store import StoreOptions
 
 TRUST = {

@@ -43,7 +43,7 @@ def test_a_job_that_completes_is_shown_from_request_to_fetch(launch, platform, s
         "epoch epoch=2",
         "end",
         "completed job=mine trained_seconds=900 billed_seconds=300",
-        'see fetch="mrigan fetch s3://runs/first results/first"',
+        'fetch_with command="mrigan fetch s3://runs/first results/first"',
     ]
 
 
@@ -89,7 +89,7 @@ def test_a_failed_job_gives_its_reason_and_its_own_status(launch, platform, scen
     [
         ("MaxRuntimeExceeded", "it ran for as long as --max-run-hours allows; the same command"),
         ("MaxWaitTimeExceeded", "--max-wait-hours ended, capacity was scarce; the same command"),
-        ("Stopped", "someone stopped it; the same command again goes on from its checkpoint"),
+        ("Stopped", "someone stopped it; the same command again resumes from its checkpoint"),
     ],
 )
 def test_a_stopped_job_is_no_success(launch, platform, scenes, stage, told):
@@ -150,7 +150,7 @@ def test_a_json_log_is_json_on_every_line_of_the_launch_too(launch, platform, sc
     ended = launch(log_format="json", job_name="mine")
     lines = [json.loads(line) for line in ended.out.splitlines()]
     assert [line["event"] for line in lines] == [
-        "submitted", "status", "status", "status", "log", "completed", "see",
+        "submitted", "status", "status", "status", "log", "completed", "fetch_with",
     ]  # fmt: skip
     assert json.loads(lines[4]["line"]) == {"event": "epoch"}
 
@@ -228,15 +228,17 @@ def test_throttling_and_broken_connections_are_waited_out(launch, platform, scen
     platform.refusals["GetLogEvents"] = [(), throttled, throttled, throttled, throttled, throttled]
     ended = launch()
     assert (ended.status, ended.err) == (0, "")
-    assert "no answer from AWS (ThrottlingException); trying again, the job goes on" in ended.out
+    assert (
+        "no answer from AWS (ThrottlingException); trying again, the job keeps running" in ended.out
+    )
     assert ended.out.count("trying again") == 1  # once a minute
     assert [line for line in ended.out.splitlines() if line in "abcde"] == list("abcde")
 
 
 def test_silence_is_given_up_after_a_while(platform, scenes, quick):
     from mrigan.errors import MriganError
-    from mrigan.launch.aws import Aws
-    from mrigan.launch.follow import Notice, follow
+    from mrigan.sagemaker.aws import Aws
+    from mrigan.sagemaker.events import Notice, follow
 
     platform.scene("InProgress", *scenes)
     platform.refusals["DescribeTrainingJob"] = [(503, "ServiceUnavailable", "later")] * 999
@@ -244,7 +246,9 @@ def test_silence_is_given_up_after_a_while(platform, scenes, quick):
     events = follow(Aws(), "mine", clock=lambda: next(now))
     told = list(itertools.islice(events, 8))
     assert all(isinstance(event, Notice) for event in told)
-    with pytest.raises(MriganError, match=r"later; .*; the job goes on; then: mrigan launch --att"):
+    with pytest.raises(
+        MriganError, match=r"later; .*; the job keeps running; then: mrigan launch --att"
+    ):
         list(events)
 
 
@@ -255,7 +259,7 @@ def test_credentials_that_end_meanwhile_leave_the_job_running(launch, platform, 
     ended = launch(job_name="mine")
     assert ended.status == 1
     assert "renew them (aws sso login" in ended.err
-    assert ended.err.endswith("the job goes on; then: mrigan launch --attach mine\n")
+    assert ended.err.endswith("the job keeps running; then: mrigan launch --attach mine\n")
 
 
 def test_a_log_that_may_not_be_read_is_said_and_the_job_followed(launch, platform, scenes):
@@ -295,7 +299,7 @@ def test_lines_that_reach_the_log_after_the_end_are_shown(launch, platform, scen
 def test_no_follow_submits_and_says_how_to_come_back(launch, platform):
     ended = launch("--no-follow", job_name="mine")
     assert (ended.status, platform.operations) == (0, ["CreateTrainingJob"])
-    assert 'attach="mrigan launch --attach mine"' in ended.out
+    assert 'attach_with command="mrigan launch --attach mine"' in ended.out
     assert 'stop="mrigan launch --stop mine"' in ended.out
 
 
@@ -344,9 +348,9 @@ def test_a_signal_detaches_and_the_job_can_be_followed_again(
     out, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (status, "")
     assert "detached job=mine goes_on=True" in out
-    assert 'attach="mrigan launch --attach mine"' in out
+    assert 'attach_with command="mrigan launch --attach mine"' in out
     assert "StopTrainingJob" not in platform.operations
-    monkeypatch.setattr("mrigan.launch.follow.POLL_SECONDS", 0.0)
+    monkeypatch.setattr("mrigan.sagemaker.events.POLL_SECONDS", 0.0)
     platform.scenes.clear()
     platform.scene("Completed", *scenes, ("Completed", ""))
     assert mrigan("launch", "--attach", "mine").status == 0

@@ -14,8 +14,8 @@ SDK = REPO / ".sdk" / "v3" / "bin" / "python"
 SEND = """
 import json, sys
 from mrigan.errors import MriganError
-from mrigan.launch.aws import Aws
-from mrigan.launch.sdk import send_by_sdk
+from mrigan.sagemaker.aws import Aws
+from mrigan.sagemaker.submit_by_sdk import send_by_sdk
 for request in json.load(sys.stdin):
     try:
         print("NAME", send_by_sdk(Aws(), request))
@@ -40,7 +40,7 @@ READ_SECONDS = 280
 @pytest.fixture
 def patient(monkeypatch):
     """Wait for an answer for as long as it takes."""
-    monkeypatch.setattr("mrigan.launch.aws._READ_SECONDS", READ_SECONDS)
+    monkeypatch.setattr("mrigan.sagemaker.aws._READ_SECONDS", READ_SECONDS)
 
 
 def test_an_aws_of_many_knows_the_job_as_it_was_shown(mrigan, arguments, aws_environ, patient):

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from mrigan.jobs.launch.view import LiveView, open_view, read_line
-from mrigan.launch.follow import Notice, StatusChanged
-from mrigan.launch.log_tail import LogLine
+from mrigan.sagemaker.events import Notice, StatusChanged
+from mrigan.sagemaker.job_log import LogLine
 
 EPOCH = "12:00:01 epoch epoch=3 images_seen=39 d_loss=1.31 g_loss=0.72 images_per_second=204.5"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from mrigan.artifacts import run_tree
 from mrigan.errors import SettingsError, StorageError
-from mrigan.launch.request import PLATFORM_FOLDER
+from mrigan.sagemaker.contract import PLATFORM_FOLDER
 from mrigan.storage.store import ObjectInfo, Store
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,7 @@
 import argparse
 
 from mrigan.settings.describe import add_options
-from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.sagemaker import LaunchSettings
 
 _HELP = """\
 Runs `mrigan train` as a SageMaker training job: submits it, follows its log, and ends with
@@ -13,7 +13,7 @@ What is sent are the settings that someone chose, here, in the environment or in
   mrigan launch --role ARN --image URI --input-uri s3://bucket/slices \\
       --output-uri s3://bucket/runs/first --epochs 300 --spot
 
-The same command again goes on from the newest checkpoint. Ctrl-C leaves the job running.
+The same command again resumes from the newest checkpoint. Ctrl-C leaves the job running.
 Never put a patient's name into a setting, a tag or a job's name: others can read them."""
 
 _EPILOG = """\

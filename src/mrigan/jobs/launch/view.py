@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from mrigan.jobs.bars import Bars
-from mrigan.launch.follow import Ended, Event, Notice, StatusChanged
-from mrigan.launch.log_tail import LogLine
+from mrigan.sagemaker.events import Ended, Event, Notice, StatusChanged
+from mrigan.sagemaker.job_log import LogLine
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class LineView:
             case StatusChanged():
                 log.info("status", extra={"status": event.status, "said": event.message})
             case Notice():
-                log.warning("following", extra={"said": event.text})
+                log.warning("notice", extra={"said": event.text})
             case LogLine() if self._as_json:
                 log.info("log", extra={"host": event.host, "line": event.text})
             case LogLine():

@@ -12,6 +12,7 @@ from enum import Enum
 
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import Pack, PullInterrupted, RefusedError
+from mrigan.environment import process_rank
 from mrigan.errors import MriganError
 from mrigan.jobs.build import check_ranks, fresh_state, plan_of, recipe_of
 from mrigan.jobs.facts import machine_facts
@@ -37,7 +38,6 @@ from mrigan.runtime.device import (
 from mrigan.runtime.ranks import OnMain, Ranks, join
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
-from mrigan.settings.ranks import rank_place
 from mrigan.training.loop import Tick
 from mrigan.training.loop import train as training_loop
 from mrigan.training.plan import Plan
@@ -65,7 +65,7 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
     Raises:
         MriganError: One of its kinds, after status.json has been given the reason.
     """
-    rank = rank_place()
+    rank = process_rank()
     hardware = choose_hardware(settings.device, settings.precision, rank.local_rank if rank else 0)
     with (
         join(rank, hardware.device) as ranks,

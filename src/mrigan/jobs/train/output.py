@@ -16,12 +16,12 @@ from mrigan.artifacts import run_tree
 from mrigan.artifacts.run_facts import RunFacts, read_run_facts
 from mrigan.errors import SettingsError
 from mrigan.jobs.build import storage_options
-from mrigan.launch.request import PLATFORM_FOLDER
-from mrigan.runtime.sagemaker import (
+from mrigan.sagemaker.container import (
     is_sagemaker,
     model_folder,
     output_data_folder,
 )
+from mrigan.sagemaker.contract import PLATFORM_FOLDER
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences, identity
 from mrigan.storage.location import FolderLocation, parse_uri

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 import torch
 
+from mrigan.environment import process_rank, worker_folder
 from mrigan.jobs.build import check_ranks
 from mrigan.jobs.train.job import Outcome, train
-from mrigan.runtime.sagemaker import is_sagemaker, read_cluster
 from mrigan.runtime.signals import StopRequest, end_with_parent
 from mrigan.runtime.torchrun import ONE_MACHINE, Machines, run_ranks
+from mrigan.sagemaker.container import is_sagemaker, read_cluster
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
-from mrigan.settings.ranks import rank_place, worker_folder
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def start(settings: Settings, arguments: Sequence[str], stop: StopRequest) -> in
         MriganError: One of its kinds.
     """
     interrupted = 0 if is_sagemaker() else INTERRUPTED
-    if rank_place() is not None:  # the process that started the ranks knows what a stop means
+    if process_rank() is not None:  # the process that started the ranks knows what a stop means
         if worker_folder() is not None:
             end_with_parent()
         return 0 if train(settings, stop) is Outcome.COMPLETED else INTERRUPTED

@@ -3,23 +3,19 @@
 The slices are the channel ``training``, so that a job without network or credentials can read them
 too. The run's own tree is at OUTPUT_URI in every case: written there by the job, or, in network
 isolation, kept in step with the job's checkpoint folder by the platform. Either way the next job
-with the same OUTPUT_URI goes on from it, which is also what makes spot capacity safe.
+with the same OUTPUT_URI resumes it, which is also what makes spot capacity safe.
 """
 
 from datetime import datetime
 
 from mrigan.errors import SettingsError
-from mrigan.launch.aws import Request
-from mrigan.launch.rules import VALUE_CHARACTERS, breaches, secrets_in
 from mrigan.logs import METRICS, metric_regex
+from mrigan.sagemaker.aws import Request
+from mrigan.sagemaker.contract import CHANNEL, CHECKPOINTS, METRIC_PREFIX, PLATFORM_FOLDER
+from mrigan.sagemaker.rules import VALUE_CHARACTERS, breaches, secrets_in
 from mrigan.settings.fields import Settings
-from mrigan.settings.launch import HOUR_SECONDS, LaunchSettings
+from mrigan.settings.sagemaker import HOUR_SECONDS, LaunchSettings
 
-CHANNEL = "training"
-CHECKPOINTS_PATH = "/opt/ml/checkpoints"
-# Below OUTPUT_URI: what the platform itself uploads, archives of each job and a spot job's copies.
-PLATFORM_FOLDER = "sagemaker"
-METRIC_PREFIX = "train:"
 _MOST_WAIT_HOURS = 28 * 24
 _MINUTE_SECONDS = 60
 # Of this machine only, or said in another place of the request.
@@ -131,7 +127,7 @@ def _checkpoints(settings: Settings, launch: LaunchSettings) -> Request:
         uri = f"{output}/{PLATFORM_FOLDER}/checkpoints"
     if not uri:
         return {}
-    return {"CheckpointConfig": {"S3Uri": uri, "LocalPath": CHECKPOINTS_PATH}}
+    return {"CheckpointConfig": {"S3Uri": uri, "LocalPath": str(CHECKPOINTS)}}
 
 
 def _resources(launch: LaunchSettings) -> Request:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from mrigan.errors import MriganError
-from mrigan.launch.aws import AWS_ERRORS, Aws, Request, code_of, explain
+from mrigan.sagemaker.aws import AWS_ERRORS, Aws, Request, code_of, explain
 
 
 def send(aws: Aws, request: Request) -> str:

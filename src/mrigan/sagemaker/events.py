@@ -10,8 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mrigan.errors import MriganError
-from mrigan.launch.aws import AWS_ERRORS, Aws, code_of, explain, is_denied, is_expired, is_passing
-from mrigan.launch.log_tail import LogLine, LogTail
+from mrigan.sagemaker.aws import (
+    AWS_ERRORS,
+    Aws,
+    code_of,
+    explain,
+    is_denied,
+    is_expired,
+    is_passing,
+)
+from mrigan.sagemaker.job_log import LogLine, LogTail
 
 ENDED = frozenset({"Completed", "Failed", "Stopped"})
 POLL_SECONDS = 5.0
@@ -23,7 +31,7 @@ _LAST_READS = 3
 
 @dataclass(frozen=True)
 class StatusChanged:
-    """The platform has gone on to something else, in its own words."""
+    """The platform has begun the next stage; ``message`` is its own text."""
 
     status: str
     message: str
@@ -151,10 +159,10 @@ class _Follower:
             return []
         self._reminded = now
         what = code_of(error) or type(error).__name__
-        return [Notice(f"no answer from AWS ({what}); trying again, the job goes on")]
+        return [Notice(f"no answer from AWS ({what}); trying again, the job keeps running")]
 
     def _given_up(self, error: Exception) -> MriganError:
-        back = f"the job goes on; then: mrigan launch --attach {self._job_name}"
+        back = f"the job keeps running; then: mrigan launch --attach {self._job_name}"
         line = explain(error, f"follow {self._job_name}")
         # moto and SageMaker alike: an unknown name is a ValidationException.
         if code_of(error) == "ValidationException":

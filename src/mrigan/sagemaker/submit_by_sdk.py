@@ -9,10 +9,10 @@ import logging
 import re
 from typing import Any
 
+from mrigan.environment import skip_role_simulation
 from mrigan.errors import MriganError, SettingsError
-from mrigan.launch.aws import AWS_ERRORS, Aws, Request
-from mrigan.launch.send import refused
-from mrigan.settings.sdk import skip_role_simulation
+from mrigan.sagemaker.aws import AWS_ERRORS, Aws, Request
+from mrigan.sagemaker.submit import refused
 
 _MAKING = "provide-client-params.sagemaker.CreateTrainingJob"
 _TIME = re.compile(r"-\d{8}-\d{6}(?=-)")  # of make_job_name; the SDK puts its own behind the rest

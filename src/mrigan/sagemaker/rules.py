@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterator, Mapping
 
 from mrigan.errors import StorageError
-from mrigan.launch.instances import family, has_gpu, has_own_disk, why_unusable
+from mrigan.sagemaker.instances import family, has_gpu, has_own_disk, why_unusable
 from mrigan.settings.fields import Settings
-from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.sagemaker import LaunchSettings
 from mrigan.storage.location import BucketLocation, parse_uri
 
 VALUE_CHARACTERS = 256

@@ -16,17 +16,17 @@ from rich.text import Text
 from mrigan.errors import MriganError, SettingsError
 from mrigan.jobs.build import storage_options
 from mrigan.jobs.launch.view import open_view
-from mrigan.launch.aws import AWS_ERRORS, Aws, Request, explain
-from mrigan.launch.checks import Checks
-from mrigan.launch.follow import Ended, follow
-from mrigan.launch.outcome import outcome_of
-from mrigan.launch.request import build_request, make_job_name
-from mrigan.launch.rules import image_region
-from mrigan.launch.sdk import send_by_sdk
-from mrigan.launch.send import send
 from mrigan.runtime.signals import StopRequest
+from mrigan.sagemaker.aws import AWS_ERRORS, Aws, Request, explain
+from mrigan.sagemaker.checks import Checks
+from mrigan.sagemaker.events import Ended, follow
+from mrigan.sagemaker.outcome import outcome_of
+from mrigan.sagemaker.request import build_request, make_job_name
+from mrigan.sagemaker.rules import image_region
+from mrigan.sagemaker.submit import send
+from mrigan.sagemaker.submit_by_sdk import send_by_sdk
 from mrigan.settings.fields import Settings
-from mrigan.settings.launch import LaunchSettings
+from mrigan.settings.sagemaker import LaunchSettings
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def _follow(aws: Aws, name: str, log_format: str, stop: StopRequest) -> int:
                 if isinstance(event, Ended):
                     ended = event
     except KeyboardInterrupt:
-        log.info("detached", extra={"job": name, "goes_on": True})
+        log.info("detached", extra={"job": name, "keeps_running": True})
         _say_how_to_return(name)
         return _INTERRUPTED.get(stop.signal_name, _INTERRUPTED["SIGINT"])
     return _report(ended)
@@ -119,15 +119,15 @@ def _report(ended: Ended) -> int:
     log.info(str(ended.description["TrainingJobStatus"]).lower(), extra=facts)
     if outcome.run_uri:
         folder = f"results/{outcome.run_uri.rstrip('/').rpartition('/')[2]}"
-        log.info("see", extra={"fetch": f"mrigan fetch {outcome.run_uri} {folder}"})
+        log.info("fetch_with", extra={"command": f"mrigan fetch {outcome.run_uri} {folder}"})
     if outcome.problem:
         log.error("error", extra={"reason": outcome.problem})
     return outcome.exit_status
 
 
 def _say_how_to_return(name: str) -> None:
-    log.info("see", extra={"attach": f"mrigan launch --attach {name}"})
-    log.info("see", extra={"stop": f"mrigan launch --stop {name}"})
+    log.info("attach_with", extra={"command": f"mrigan launch --attach {name}"})
+    log.info("stop_with", extra={"command": f"mrigan launch --stop {name}"})
 
 
 def _is_there(name: str, act: Callable[[], str], log_format: str) -> bool:

@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from mrigan.launch.request import PLATFORM_FOLDER
+from mrigan.sagemaker.contract import PLATFORM_FOLDER
 
 STOPPED = 10
 _FAILED = 1
 _EXIT_CODE = re.compile(r"exit code:? *(\d+)", re.IGNORECASE)
 _OURS = frozenset({2, 3, 4, 5})
-_AGAIN = "the same command again goes on from its checkpoint"
+_AGAIN = "the same command again resumes from its checkpoint"
 _STOPS = {
     "MaxRuntimeExceeded": f"it ran for as long as --max-run-hours allows; {_AGAIN}",
     "MaxWaitTimeExceeded": f"--max-wait-hours ended, capacity was scarce; {_AGAIN}, without --spot "

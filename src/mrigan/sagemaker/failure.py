@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from mrigan.errors import MriganError, SettingsError
-from mrigan.runtime.sagemaker import failure_path
+from mrigan.sagemaker.container import failure_path
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""The facts of SageMaker's container contract; the only code that knows its tree of files.
+"""What a job finds in its container on SageMaker.
 
     <root>/input/config/{hyperparameters,inputdataconfig,resourceconfig,checkpointconfig}.json
     <root>/input/data/<channel>/    slices, downloaded (File) or read on demand (FastFile)
@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mrigan.environment import ml_root, training_job_arn
 from mrigan.errors import SettingsError
-from mrigan.settings.sources import PlatformDefaults, ml_root, training_job_arn
-
-_PLATFORM_ROOT = Path("/opt/ml")
-_CHANNEL = "training"
+from mrigan.sagemaker.contract import CHANNEL, CHECKPOINTS, ROOT
+from mrigan.settings.sources import PlatformDefaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +132,12 @@ def read_checkpoint_folder() -> Path | None:
     found = _read(path)
     if found is None:
         return None
-    local = found.get("LocalPath") or found.get("local_path") or str(_PLATFORM_ROOT / "checkpoints")
+    local = found.get("LocalPath") or found.get("local_path") or str(CHECKPOINTS)
     if not isinstance(local, str) or not Path(local).is_absolute():
         raise SettingsError(f"{path}: LocalPath is no absolute path; give the job one")
     folder = Path(os.path.normpath(local))
-    if folder.is_relative_to(_PLATFORM_ROOT):
-        return ml_root() / folder.relative_to(_PLATFORM_ROOT)
+    if folder.is_relative_to(ROOT):
+        return ml_root() / folder.relative_to(ROOT)
     return folder
 
 
@@ -156,7 +155,7 @@ def platform_defaults() -> PlatformDefaults | None:
     if problem := _channel_problem(channels):
         return PlatformDefaults(values, {"input_uri": problem})
     if channels:
-        values["input_uri"] = str(channels[_CHANNEL].path)
+        values["input_uri"] = str(channels[CHANNEL].path)
     return PlatformDefaults(values, {})
 
 
@@ -165,17 +164,17 @@ def _channel_problem(channels: dict[str, Channel]) -> str:
     otherwise = "or set input_uri to the slices' s3:// prefix"
     if not channels:
         return ""
-    channel = channels.get(_CHANNEL)
+    channel = channels.get(CHANNEL)
     if channel is None:
         names = ", ".join(sorted(channels))
-        return f"no channel is called {_CHANNEL} (there are: {names}); rename one, {otherwise}"
+        return f"no channel is called {CHANNEL} (there are: {names}); rename one, {otherwise}"
     if channel.input_mode not in ("File", "FastFile"):
         mode = channel.input_mode
-        return f"channel {_CHANNEL} is in {mode} mode; use File or FastFile, {otherwise}"
+        return f"channel {CHANNEL} is in {mode} mode; use File or FastFile, {otherwise}"
     cluster = read_cluster()
     if channel.is_sharded and cluster and len(cluster.hosts) > 1:
         return (
-            f"channel {_CHANNEL} is ShardedByS3Key over {len(cluster.hosts)} hosts, and each has "
+            f"channel {CHANNEL} is ShardedByS3Key over {len(cluster.hosts)} hosts, and each has "
             f"to see every slice; use FullyReplicated, {otherwise}"
         )
     return ""

@@ -1,7 +1,7 @@
 """What ``mrigan launch`` must know beyond the job: where on SageMaker it runs, and for how long.
 
 None of it reaches the job: these are no hyperparameters. One field says one thing; what must go
-together is ``mrigan.launch.rules``'s to say, with all other problems of a request.
+together is ``mrigan.sagemaker.rules``'s to say, with all other problems of a request.
 """
 
 import re
@@ -108,7 +108,7 @@ class LaunchSettings(DeclaredSettings):
     )
     spot: bool = Field(
         False,
-        description="use spare capacity: cheaper, may be interrupted, goes on from its checkpoint",
+        description="use spare capacity: cheaper, may be interrupted, resumes from its checkpoint",
     )
     max_run_hours: float = Field(
         24.0, ge=1 / 60, le=28 * 24, allow_inf_nan=False, description="training stops then, hours"

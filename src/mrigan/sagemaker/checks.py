@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mrigan.errors import MriganError
-from mrigan.launch.aws import AWS_ERRORS, Aws, Request, explain, is_denied, is_missing
-from mrigan.launch.request import CHANNEL
-from mrigan.launch.rules import image_region
+from mrigan.sagemaker.aws import AWS_ERRORS, Aws, Request, explain, is_denied, is_missing
+from mrigan.sagemaker.contract import CHANNEL
+from mrigan.sagemaker.rules import image_region
 from mrigan.storage.connection import Connection
 from mrigan.storage.failures import STORE_ERRORS
 from mrigan.storage.location import BucketLocation, parse_uri
@@ -124,7 +124,7 @@ class Checks:
         region = self._bucket_region(uri)
         state = "a new run"
         if open_store(uri, self._options).head("status.json"):
-            state = "a run is there: the job goes on with it, if the settings agree"
+            state = "a run is there: the job resumes it, if the settings agree"
         return f"{uri}: in {region}, {state} (writing was not tried: that is the role's)"
 
     def _bucket_region(self, uri: str) -> str:
