@@ -47,6 +47,28 @@ def test_every_pixel_of_a_grid_is_the_slices_own(count, columns, rows):
     assert (grid[rest] == GAP_GREY).all()
 
 
+def laid_out_by_hand(images, columns):
+    """The PNG of a grid whose slices are copied into place one by one."""
+    count, _, height, width = images.shape
+    rows = -(-count // columns)
+    grid = np.full((rows * (height + 2) + 2, columns * (width + 2) + 2), GAP_GREY, np.uint8)
+    for index, image in enumerate(images):
+        row, column = divmod(index, columns)
+        top, left = 2 + row * (height + 2), 2 + column * (width + 2)
+        grid[top : top + height, left : left + width] = image[0]
+    buffer = io.BytesIO()
+    Image.fromarray(grid).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(1, 33, 35), (7, 32, 47), (9, 51, 34), (32, 37, 41)])
+@pytest.mark.parametrize("columns", [1, 3, 8])
+def test_a_grid_has_the_bytes_of_one_that_is_laid_out_by_hand(shape, columns):
+    count, *size = shape
+    images = np.random.default_rng(count).integers(0, 256, (count, 1, *size), np.uint8)
+    assert render_grid(images, columns) == laid_out_by_hand(images, columns)
+
+
 def as_rows(objects):
     """Rows, each from its JSON."""
     return [EpochRow.from_json({"seconds": 1.0} | each) for each in objects]

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 GAP_PX = 2
@@ -12,15 +13,14 @@ GAP_GREY = 64  # neither MRI background nor tissue, so that the edge of a slice 
 
 def render_grid(images: npt.NDArray[np.uint8], columns: int) -> bytes:
     """Lay ``images`` (N, 1, H, W) out row by row as a PNG, every pixel as it is."""
-    count, _, height, width = images.shape
-    rows = -(-count // columns)
-    grid = np.full(
-        (rows * (height + GAP_PX) + GAP_PX, columns * (width + GAP_PX) + GAP_PX), GAP_GREY, np.uint8
-    )
-    for index, image in enumerate(images):
-        top = GAP_PX + index // columns * (height + GAP_PX)
-        left = GAP_PX + index % columns * (width + GAP_PX)
-        grid[top : top + height, left : left + width] = image[0]
+    from torchvision.utils import make_grid  # takes seconds, since it imports torch._dynamo
+
+    # make_grid draws fewer columns for few images, and no gap around a single one: so cells of the
+    # gap's grey fill the last row and one row more, which is cut off again.
+    empty = columns + -len(images) % columns
+    cells = np.pad(images, ((0, empty), (0, 0), (0, 0), (0, 0)), constant_values=GAP_GREY)
+    grid = make_grid(torch.from_numpy(cells), columns, GAP_PX, pad_value=GAP_GREY)
     buffer = io.BytesIO()
-    Image.fromarray(grid).save(buffer, "PNG", compress_level=4)
+    picture = Image.fromarray(grid[0, : -(images.shape[2] + GAP_PX)].numpy())
+    picture.save(buffer, "PNG", compress_level=4)
     return buffer.getvalue()
