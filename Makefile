@@ -43,7 +43,7 @@ test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 fix: $(READY)
-	$(BIN)/python docs/readme.py && $(BIN)/ruff check --fix && $(BIN)/ruff format
+	$(BIN)/python docs/settings.py && $(BIN)/ruff check --fix && $(BIN)/ruff format
 
 # Four minutes on one GPU (bench/gpu.py); leaves its results in bench/results.
 gpu: $(READY)

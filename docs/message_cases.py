@@ -115,19 +115,19 @@ RUNS = [
         [*TRAIN, "--input-uri", "phantom://9", "--output-uri", "done", "--epochs", "2"],
     ),
     Case(
-        "another program's settings.json at the output",
+        "another program's run.json at the output",
         [*TRAIN, "--output-uri", "taken"],
-        files={"taken/settings.json": '{"editor": "dark"}'},
+        files={"taken/run.json": '{"editor": "dark"}'},
     ),
     Case(
         "a run that another version of mrigan began",
         [*TRAIN, "--output-uri", "older"],
-        files={"older/settings.json": '{"identity": {}}'},
+        files={"older/run.json": '{"identity": {}}'},
     ),
     Case(
-        "a settings.json that is no JSON",
+        "a run.json that is no JSON",
         [*TRAIN, "--output-uri", "torn"],
-        files={"torn/settings.json": '{"settings": '},
+        files={"torn/run.json": '{"settings": '},
     ),
     Case(
         "learning rates far too high",

@@ -41,9 +41,9 @@ def commands():
     return [line.partition("#")[0].strip() for line in lines if line.strip()]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/sagemaker.md"])
+@pytest.mark.parametrize("page", ["docs/settings.md", "docs/sagemaker.md"])
 def test_the_settings_table_is_current(page):
-    with_table = runpy.run_path(str(REPO / "docs" / "readme.py"))["with_table"]
+    with_table = runpy.run_path(str(REPO / "docs" / "settings.py"))["with_table"]
     assert with_table(page) == (REPO / page).read_text(), "run `make fix`"
 
 
@@ -55,6 +55,7 @@ def test_every_command_is_run_by_a_test_or_by_ci():
 
 PAGES = [
     "README.md",
+    "CONTRIBUTING.md",
     "bench/README.md",
     "deploy/README.md",
     *(f"docs/{path.name}" for path in (REPO / "docs").glob("*.md")),

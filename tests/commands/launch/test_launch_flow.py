@@ -300,7 +300,7 @@ def test_no_follow_submits_and_says_how_to_come_back(launch, platform):
     ended = launch("--no-follow", job_name="mine")
     assert (ended.status, platform.operations) == (0, ["CreateTrainingJob"])
     assert 'attach_with command="mrigan launch --attach mine"' in ended.out
-    assert 'stop="mrigan launch --stop mine"' in ended.out
+    assert 'stop_with command="mrigan launch --stop mine"' in ended.out
 
 
 def test_attach_follows_a_job_and_knows_its_run(mrigan, platform, scenes, quick):
@@ -347,7 +347,7 @@ def test_a_signal_detaches_and_the_job_can_be_followed_again(
     process.send_signal(number)
     out, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (status, "")
-    assert "detached job=mine goes_on=True" in out
+    assert "detached job=mine keeps_running=True" in out
     assert 'attach_with command="mrigan launch --attach mine"' in out
     assert "StopTrainingJob" not in platform.operations
     monkeypatch.setattr("mrigan.sagemaker.events.POLL_SECONDS", 0.0)

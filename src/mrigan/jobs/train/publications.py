@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -33,10 +34,20 @@ from mrigan.training.state import TrainingState
 log = logging.getLogger(__name__)
 
 GRID_COLUMNS = 8
+Grid = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class Publications:
     """The artifacts of ``run``, from ``state`` as it is when a method is called.
+
+    Args:
+        run: Claimed.
+        state: Read by each call, never changed.
+        publisher: Takes what is to be written.
+        metrics: The rows so far.
+        samples: Of ``state``.
+        best: The best generator so far.
+        real: Slices (n, 1, H, W), uint8, to compare samples with.
 
     Attributes:
         memory: What takes it, MiB; known after the first step.
@@ -51,7 +62,9 @@ class Publications:
         metrics: Metrics,
         samples: Samples,
         best: Best,
+        real: Grid,
     ) -> None:
+        self._real = real
         self._run = run
         self._store = run.store
         self._state = state
@@ -60,13 +73,17 @@ class Publications:
         self._samples = samples
         self._best = best
         self._chart = family_of(run.settings.model).chart
-        self._real_grid = b""
         self.memory: Mapping[str, Any] = {}
 
-    def publish_reals(self, real: np.ndarray[Any, np.dtype[np.uint8]]) -> None:
-        """The grid of reals (n, 1, H, W) that every sample grid is to be compared with."""
-        self._real_grid = grid = render_grid(real, GRID_COLUMNS)
-        self._put(run_tree.REAL_GRID, grid)
+    @cached_property
+    def _real_grid(self) -> bytes:
+        return render_grid(self._real, GRID_COLUMNS)
+
+    def publish_reals(self) -> None:
+        """The grid of reals that every sample grid is to be compared with."""
+        self._publisher.submit(
+            run_tree.REAL_GRID, lambda: self._store.put(run_tree.REAL_GRID, self._real_grid)
+        )
 
     def publish_samples(self, epoch: int) -> None:
         """The sample grid of ``epoch``."""

@@ -232,10 +232,18 @@ def recording(
     metrics = Metrics(
         state, run.plan, recipe, scorer=scorer, samples=samples, best=best, rows=resumed.rows
     )
-    publications = Publications(run, state, publisher, metrics=metrics, samples=samples, best=best)
-    recorder = Recorder(run, state, metrics, publications, stop, saved_images=resumed.images_seen)
     shown = epoch_order(run.plan.slices, settings.seed, 0)[:GRID_IMAGES].sort().values
-    publications.publish_reals(run.pack.images[run.pack.training[shown.numpy()]])
+    publications = Publications(
+        run,
+        state,
+        publisher,
+        metrics=metrics,
+        samples=samples,
+        best=best,
+        real=run.pack.images[run.pack.training[shown.numpy()]],
+    )
+    recorder = Recorder(run, state, metrics, publications, stop, saved_images=resumed.images_seen)
+    publications.publish_reals()
     try:
         yield recorder
     except Exception as error:

@@ -8,7 +8,7 @@ from mrigan.settings.fields import Settings
 from mrigan.settings.sagemaker import LaunchSettings
 
 REPO = Path(__file__).parent.parent
-PAGES = {"README.md": Settings, "docs/sagemaker.md": LaunchSettings}
+PAGES = {"docs/settings.md": Settings, "docs/sagemaker.md": LaunchSettings}
 _BLOCK = re.compile(r"(<!-- (?:launch )?settings: [^>]*-->\n).*?(<!-- /settings -->)", re.DOTALL)
 
 
