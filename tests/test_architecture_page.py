@@ -1,4 +1,4 @@
-"""docs/architecture.md speaks of files and names that exist."""
+"""docs/architecture.md and docs/notebook.md speak of files and names that exist."""
 
 import re
 from pathlib import Path
@@ -7,13 +7,14 @@ import pytest
 
 REPO = Path(__file__).parent.parent
 SOURCE = REPO / "src" / "mrigan"
-PAGE = (REPO / "docs" / "architecture.md").read_text()
+PAGE = "".join((REPO / "docs" / f"{name}.md").read_text() for name in ("architecture", "notebook"))
 # Between backticks: files and folders, and names of the code; the rest is commands and values.
 SAID = set(re.findall(r"`([^`\s]+)`", PAGE))
 PATHS = sorted(said for said in SAID if re.search(r"/|\.(py|md|toml)$", said))
 NAMES = sorted(set(re.findall(r"`([A-Za-z_]\w*)`", PAGE)))
 # Words of the outside world.
-NOT_OURS = {"dcgan"}
+NOT_OURS = {"dcgan"} | {"load_images_from_s3", "save_generated_images", "save_models"}
+NOT_OURS |= {"plot_training_history", "train_gan", "empty_cache", "PYTORCH_CUDA_ALLOC_CONF"}
 
 
 @pytest.fixture(scope="module")

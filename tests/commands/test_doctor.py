@@ -28,7 +28,7 @@ def doctor(mrigan, monkeypatch):
         lines = ended.out.splitlines()
         checks = {}
         for line in lines:
-            verdict, name, found = re.fullmatch(r"(ok    |failed) (\w+) +(.*)", line).groups()
+            verdict, name, found = re.fullmatch(r"(ok    |failed)  (\w+) +(.*)", line).groups()
             checks[name] = (verdict.strip(), found)
         assert list(checks) == ["machine", "input", "cache", "output", "training"]
         return ended.status, checks
@@ -81,8 +81,8 @@ def test_a_device_that_is_absent_is_a_settings_error(mrigan, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     ended = mrigan("doctor", *SMALL, "--device", "cuda", "--input-uri", "phantom://3")
     assert ended.status == 2
-    assert "failed machine  MRIGAN_DEVICE: cuda was asked for" in ended.out
-    assert "failed training not tried: no device" in ended.out
+    assert "failed  machine  MRIGAN_DEVICE: cuda was asked for" in ended.out
+    assert "failed  training not tried: no device" in ended.out
 
 
 @pytest.fixture

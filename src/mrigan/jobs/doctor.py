@@ -4,21 +4,18 @@ Every check is the real act in small: the same listing, decoding, writing and tr
 the job does. A check that fails does not keep the others from being made.
 """
 
-import logging
 import random
 import shutil
 import statistics
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.text import Text
 
 from mrigan.artifacts.run_status import read_status
 from mrigan.data.bank import HostBank
@@ -26,6 +23,7 @@ from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.source import Source, is_folder_marker, open_source
 from mrigan.errors import DataError, MriganError
 from mrigan.jobs.build import fresh_state, recipe_of, storage_options
+from mrigan.jobs.checklist import Check, go_through
 from mrigan.jobs.train.output import open_output, read_matching
 from mrigan.runtime.device import (
     Hardware,
@@ -40,8 +38,6 @@ from mrigan.training.graphs import WARM_UP_RUNS
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 
-log = logging.getLogger(__name__)
-
 _TRIED_OBJECTS = 16
 _GIB = 2**30
 
@@ -51,23 +47,8 @@ def examine(settings: Settings) -> int:
 
     0 means that the job would start and keep going as far as can be told.
     """
-    checkup = _Checkup(settings)
-    statuses = [_report(name, check, settings.log_format) for name, check in checkup.checks()]
+    statuses = go_through(_Checkup(settings).checks(), settings.log_format, failed="failed")
     return next((status for status in statuses if status), 0)
-
-
-def _report(name: str, check: Callable[[], str], log_format: str) -> int:
-    try:
-        found, status = check(), 0
-    except (MriganError, OSError) as error:  # what may not be looked at is an answer, too
-        found, status = str(error), getattr(error, "exit_status", MriganError.exit_status)
-    if log_format == "json":
-        log.info("check", extra={"name_of_check": name, "ok": not status, "found": found})
-        return status
-    mark = Text("failed ", "bold red") if status else Text("ok     ", "green")
-    line = Text.assemble(mark, Text(f"{name:9}", "bold"), found)
-    Console(soft_wrap=True, highlight=False).print(line)
-    return status
 
 
 class _Checkup:
@@ -78,12 +59,12 @@ class _Checkup:
         self._hardware: Hardware | None = None
         self._listed: list[ObjectInfo] = []
 
-    def checks(self) -> Iterator[tuple[str, Callable[[], str]]]:
-        yield "machine", self._machine
-        yield "input", self._input
-        yield "cache", self._cache
-        yield "output", self._output
-        yield "training", self._training
+    def checks(self) -> Iterator[Check]:
+        yield Check("machine", self._machine)
+        yield Check("input", self._input)
+        yield Check("cache", self._cache)
+        yield Check("output", self._output)
+        yield Check("training", self._training)
 
     def _machine(self) -> str:
         self._hardware = choose_hardware(self._settings.device, self._settings.precision)
@@ -197,8 +178,8 @@ class _Checkup:
         device = self._hardware.device
         keep_freed_memory(device)
         is_gpu = device.type == "cuda"
-        rounds = settings.accumulation_steps if is_gpu else 1
-        count = settings.batch_size * rounds
+        groups = settings.accumulation_steps if is_gpu else 1
+        count = settings.batch_size * groups
         shape = (count, 1, settings.image_height, settings.image_width)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         state = fresh_state(settings, self._hardware)
@@ -208,7 +189,7 @@ class _Checkup:
             slices=count,
             epochs=warm_up + 1,
             batch_size=settings.batch_size,
-            accumulation_steps=rounds,
+            accumulation_steps=groups,
         )
         ticks = train(
             state,

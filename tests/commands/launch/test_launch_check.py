@@ -101,7 +101,7 @@ def test_a_run_that_is_there_is_said_to_go_on(check, account):
     account.s3.put_object(Bucket=account.name, Key="runs/first/status.json", Body=b"{}")
     status, told = check()
     assert status == 0
-    assert "a run is there: the job goes on with it" in told["output"]["found"]
+    assert "a run is there: the job resumes it" in told["output"]["found"]
 
 
 def test_phantoms_need_no_input(check):

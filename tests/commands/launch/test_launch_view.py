@@ -37,10 +37,12 @@ def test_on_a_terminal_epochs_move_the_bar_and_the_rest_scrolls_above_it():
 
 def test_a_terminal_gets_a_bar_and_a_file_gets_lines(monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    assert isinstance(open_view("auto"), LiveView)
-    assert not isinstance(open_view("text"), LiveView)
+    for log_format, is_live in (("auto", True), ("text", False)):
+        with open_view(log_format) as view:
+            assert isinstance(view, LiveView) is is_live
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False, raising=False)
-    assert not isinstance(open_view("auto"), LiveView)
+    with open_view("auto") as view:
+        assert not isinstance(view, LiveView)
 
 
 @pytest.mark.parametrize(

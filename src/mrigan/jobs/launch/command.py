@@ -7,14 +7,11 @@ import json
 import logging
 import secrets
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 
-from rich.console import Console
-from rich.text import Text
-
-from mrigan.errors import MriganError, SettingsError
+from mrigan.errors import SettingsError
 from mrigan.jobs.build import storage_options
+from mrigan.jobs.checklist import Check, go_through
 from mrigan.jobs.launch.view import open_view
 from mrigan.runtime.signals import StopRequest
 from mrigan.sagemaker.aws import AWS_ERRORS, Aws, Request, explain
@@ -44,9 +41,9 @@ def show_request(settings: Settings, options: LaunchSettings) -> int:
 def check(settings: Settings, options: LaunchSettings) -> int:
     """Say what is there and what is missing, a line each; 2 if anything is missing."""
     aws, request = _prepare(settings, options)
-    checks = Checks(aws, request, storage_options(settings)).each()
-    is_whole = [_is_there(name, act, settings.log_format) for name, act in checks]
-    return 0 if all(is_whole) else _MISSING
+    named = Checks(aws, request, storage_options(settings)).each()
+    checks = (Check(name, act) for name, act in named)
+    return _MISSING if any(go_through(checks, settings.log_format, failed="missing")) else 0
 
 
 def launch(
@@ -128,17 +125,3 @@ def _report(ended: Ended) -> int:
 def _say_how_to_return(name: str) -> None:
     log.info("attach_with", extra={"command": f"mrigan launch --attach {name}"})
     log.info("stop_with", extra={"command": f"mrigan launch --stop {name}"})
-
-
-def _is_there(name: str, act: Callable[[], str], log_format: str) -> bool:
-    try:
-        found, is_good = act(), True
-    except MriganError as error:
-        found, is_good = str(error), False
-    if log_format == "json":
-        log.info("check", extra={"name_of_check": name, "ok": is_good, "found": found})
-        return is_good
-    mark = Text("ok      ", "green") if is_good else Text("missing ", "bold red")
-    line = Text.assemble(mark, Text(f"{name:7}", "bold"), found)
-    Console(soft_wrap=True, highlight=False).print(line)
-    return is_good

@@ -4,8 +4,9 @@ import json
 import logging
 import re
 import sys
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.text import Text
@@ -22,26 +23,20 @@ _FIRST_HOST = "algo-1"
 
 
 class View(Protocol):
-    """Told of everything as it happens; a context manager around the following."""
+    """Told of everything as it happens."""
 
     def show(self, event: Event) -> None:
         """Something has become known of the job."""
 
-    def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None: ...
-
-
-def open_view(log_format: str) -> View:
+@contextmanager
+def open_view(log_format: str) -> Iterator[View]:
     """A live bar below the lines on a terminal, unless plain lines were asked for."""
     if log_format == "auto" and sys.stdout.isatty():
-        return LiveView()
-    return LineView(as_json=log_format == "json")
+        with LiveView() as view:
+            yield view
+    else:
+        yield LineView(as_json=log_format == "json")
 
 
 def read_line(text: str) -> tuple[str, dict[str, str]]:
@@ -79,17 +74,6 @@ class LineView:
                 sys.stdout.flush()
             case Ended():
                 pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Nothing to put back."""
 
 
 class LiveView(Bars):
