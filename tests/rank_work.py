@@ -300,7 +300,7 @@ def pulled(ranks, folder, caches):
         "reads": sorted(source.reads),
         "fetched": pack.fetched,
         "fingerprint": pack.fingerprint,
-        "pixels": pack.images.tobytes().hex(),
+        "pixels": pack.images[pack.rows].tobytes().hex(),
     }
 
 

@@ -1,5 +1,6 @@
 """The pack: what it holds, what a second start costs, and what it survives."""
 
+import hashlib
 import io
 import json
 import logging
@@ -115,6 +116,10 @@ def keys_under(root):
     return sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
 
 
+def slices_of(pack):
+    return pack.images[pack.rows]
+
+
 def expected_of(root, height=HEIGHT, width=WIDTH, fit="stretch"):
     rows = [decode((root / key).read_bytes(), height, width, fit) for key in keys_under(root)]
     return np.stack(rows)[:, None]
@@ -124,7 +129,7 @@ def test_rows_are_the_decoded_slices_in_the_order_of_their_keys(shelf, opened):
     pack, reads = opened()
     assert reads == keys_under(shelf) == [entry.key for entry in pack.manifest]
     assert pack.images.dtype == np.uint8
-    np.testing.assert_array_equal(pack.images, expected_of(shelf))
+    np.testing.assert_array_equal(slices_of(pack), expected_of(shelf))
     assert [entry.row for entry in pack.manifest] == list(range(23))
     assert {entry.status for entry in pack.manifest} == {"used"}
     assert (pack.fetched, pack.reused, pack.removed) == (23, 0, 0)
@@ -137,7 +142,7 @@ def test_a_second_start_reads_nothing(opened):
     assert (second.fetched, second.reused, second.removed) == (0, 23, 0)
     assert second.fingerprint == first.fingerprint
     assert second.manifest == first.manifest
-    np.testing.assert_array_equal(second.images, first.images)
+    np.testing.assert_array_equal(slices_of(second), slices_of(first))
 
 
 def test_one_changed_object_is_one_read(shelf, opened):
@@ -146,7 +151,7 @@ def test_one_changed_object_is_one_read(shelf, opened):
     second, reads = opened()
     assert reads == ["b/slice 04.png"]
     assert second.fingerprint != first.fingerprint
-    np.testing.assert_array_equal(second.images, expected_of(shelf))
+    np.testing.assert_array_equal(slices_of(second), expected_of(shelf))
     assert opened()[1] == []
 
 
@@ -159,7 +164,7 @@ def test_new_objects_are_read_and_removed_ones_drop_out(shelf, opened, tmp_path)
     refreshed, reads = opened()
     assert reads == ["a/first of all.png", "b/zz.png"]
     assert (refreshed.fetched, refreshed.reused, refreshed.removed) == (2, 21, 2)
-    np.testing.assert_array_equal(refreshed.images, expected_of(shelf))
+    np.testing.assert_array_equal(slices_of(refreshed), expected_of(shelf))
     fresh, _ = opened(cache_dir=tmp_path / "another")
     assert refreshed.fingerprint == fresh.fingerprint
     assert refreshed.manifest == fresh.manifest
@@ -170,29 +175,54 @@ def test_an_object_that_only_went_away_leaves_no_gap(shelf, opened):
     (shelf / "a/slice 02.png").unlink()
     pack, reads = opened()
     assert (reads, pack.removed) == ([], 1)
-    np.testing.assert_array_equal(pack.images, expected_of(shelf))
+    np.testing.assert_array_equal(slices_of(pack), expected_of(shelf))
 
 
-def test_refused_objects_leave_no_gap_and_are_not_read_again(shelf, opened):
+def test_refused_objects_are_no_slices_and_are_not_read_again(shelf, opened):
     for key, data in (("a/0.csv", b"a,b\n"), ("b/zero.png", b""), ("c/z.png", encoded(0)[:99])):
         write(shelf, key, data)
     pack, reads = opened(max_refused_percent=20)
     assert len(reads) == 26
-    assert len(pack.images) == 23
+    assert len(pack.rows) == 23
     reasons = {entry.key: entry.reason for entry in pack.manifest if entry.status == "refused"}
     assert reasons == {
         "a/0.csv": "text; not read in this version",
         "b/zero.png": "zero bytes",
         "c/z.png": "truncated PNG",
     }
-    assert [e.row for e in pack.manifest if e.status == "used"] == list(range(23))
+    used = [entry for entry in pack.manifest if entry.status == "used"]
+    assert [entry.row for entry in used] == pack.rows.tolist() == sorted(pack.rows)
+    expected = [decode((shelf / entry.key).read_bytes(), HEIGHT, WIDTH) for entry in used]
+    np.testing.assert_array_equal(slices_of(pack)[:, 0], expected)
     again, reads = opened(max_refused_percent=20)
     assert reads == []
-    np.testing.assert_array_equal(again.images, pack.images)
+    np.testing.assert_array_equal(slices_of(again), slices_of(pack))
     write(shelf, "c/z.png", encoded(0))
     mended, reads = opened(max_refused_percent=20)
     assert reads == ["c/z.png"]
-    assert len(mended.images) == 24
+    assert len(mended.rows) == 24
+
+
+def test_a_cache_of_an_earlier_version_whose_rows_have_no_gaps_is_read(shelf, opened, tmp_path):
+    write(shelf, "a/0.csv", b"not a slice\n")
+    first, _ = opened()
+    rows, manifest = cache_file(tmp_path, "rows-*.u8"), cache_file(tmp_path, "manifest.jsonl")
+    expected = slices_of(first)
+    rows.write_bytes(expected.tobytes())
+    numbers = iter(range(23))
+    body = encode_manifest(
+        replace(entry, row=next(numbers) if entry.status == "used" else None)
+        for entry in first.manifest
+    )
+    digest = hashlib.sha256(body).hexdigest()
+    header = {"format": 1, "rows": rows.name, "row_bytes": HEIGHT * WIDTH, "sha256": digest}
+    manifest.write_bytes(json.dumps(header).encode() + b"\n" + body)
+    pack, reads = opened()
+    assert reads == []
+    assert (pack.rows.tolist(), pack.fingerprint) == (list(range(23)), first.fingerprint)
+    np.testing.assert_array_equal(slices_of(pack), expected)
+    write(shelf, "b/slice 04.png", encoded(99))
+    assert opened()[1] == ["b/slice 04.png"]
 
 
 def test_packs_of_other_shapes_do_not_share(shelf, opened):
@@ -200,7 +230,7 @@ def test_packs_of_other_shapes_do_not_share(shelf, opened):
         pack, reads = opened(**options)
         assert len(reads) == 23
         shape = {"height": HEIGHT, "width": WIDTH, "fit": "stretch", **options}
-        np.testing.assert_array_equal(pack.images, expected_of(shelf, **shape))
+        np.testing.assert_array_equal(slices_of(pack), expected_of(shelf, **shape))
     assert opened()[1] == []
 
 
@@ -222,11 +252,11 @@ def test_a_stray_write_reaches_no_other_start_and_torch_takes_the_images_as_they
 
 def test_who_has_a_pack_open_keeps_it_through_a_refresh(shelf, opened):
     first, _ = opened()
-    before = first.images.copy()
+    before = slices_of(first)
     for number, key in enumerate(keys_under(shelf)):
         write(shelf, key, encoded(1000 + number))
     opened()
-    np.testing.assert_array_equal(first.images, before)
+    np.testing.assert_array_equal(slices_of(first), before)
 
 
 def cache_file(tmp_path, pattern):
@@ -264,7 +294,7 @@ def test_a_broken_cache_is_mended(name, opened, shelf, tmp_path):
     damage(cache_file(tmp_path, "rows-*.u8"), cache_file(tmp_path, "manifest.jsonl"))
     pack, reads = opened()
     assert len(reads) == reads_needed
-    np.testing.assert_array_equal(pack.images, expected_of(shelf))
+    np.testing.assert_array_equal(slices_of(pack), expected_of(shelf))
     assert opened()[1] == []
 
 
@@ -298,7 +328,7 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(opened, shelf, tmp_path,
     (tmp_path / "file").write_text("in the way")
     pack, reads = opened(cache_dir=tmp_path / "file" / "cache")
     assert len(reads) == 23
-    np.testing.assert_array_equal(pack.images, expected_of(shelf))
+    np.testing.assert_array_equal(slices_of(pack), expected_of(shelf))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == "slices_not_kept"
@@ -358,7 +388,7 @@ def test_an_interrupted_pull_goes_on_where_it_was(opened, shelf, interrupt):
     pack, reads = opened()
     assert 0 < len(reads) < 23
     assert (pack.fetched, pack.reused) == (len(reads), 23 - len(reads))
-    np.testing.assert_array_equal(pack.images, expected_of(shelf))
+    np.testing.assert_array_equal(slices_of(pack), expected_of(shelf))
 
 
 def test_a_pull_stopped_after_its_last_read_reads_nothing_again(opened, shelf):
@@ -372,7 +402,7 @@ def test_a_pull_stopped_after_its_last_read_reads_nothing_again(opened, shelf):
     pack, reads = opened()
     assert reads == []
     (shelf / "a/0.csv").unlink()
-    np.testing.assert_array_equal(pack.images, expected_of(shelf))
+    np.testing.assert_array_equal(slices_of(pack), expected_of(shelf))
 
 
 def test_a_pull_that_never_ends_removes_what_killed_ones_left(interrupt, tmp_path):
@@ -465,7 +495,7 @@ def test_too_many_refused_objects_end_the_job_and_fetch_nothing_the_next_time(op
         opened(max_refused_percent=7.9)
     pack, reads = opened(max_refused_percent=8)
     assert reads == []
-    assert len(pack.images) == 23
+    assert len(pack.rows) == 23
 
 
 def test_the_same_pixels_twice_are_warned_of_once(opened, shelf, caplog):
@@ -612,7 +642,7 @@ def test_kills_at_any_moment_leave_a_cache_that_reads_and_no_litter(run, opened,
         process.kill()
         process.communicate()
     pack, _ = opened()
-    np.testing.assert_array_equal(pack.images, expected.images)
+    np.testing.assert_array_equal(slices_of(pack), slices_of(expected))
     assert pack.fingerprint == expected.fingerprint
     (folder,) = (tmp_path / "cache").iterdir()
     names = sorted(path.name for path in folder.iterdir() if path.name != "lock")

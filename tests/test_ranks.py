@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mrigan.data.share import Shares
+from mrigan.data.exchange import Assignment
 from mrigan.environment import process_rank
 from mrigan.errors import PeerLostError, SettingsError
 from mrigan.runtime.ends import End, decisive
@@ -213,10 +213,10 @@ def test_a_rank_that_is_killed_ends_the_others_in_one_line(tmp_path):
     assert re.search(r"PeerLostError: another rank of this run is gone .*same command again", last)
 
 
-def test_shares_give_each_machine_what_it_lacks():
-    shares = [Shares([[0, 1, 2, 5], [1, 2, 3], [1]], own) for own in range(3)]
-    assert [shares[0].given_by(machine) for machine in range(3)] == [[1, 3], [0, 5], [2]]
-    assert Shares([[0, 1, 2]], 0).given_by(0) == []
+def test_each_machine_is_sent_what_it_lacks():
+    assignment = Assignment([[0, 1, 2, 5], [1, 2, 3], [1]], own=0)
+    assert [assignment.sent_by(machine) for machine in range(3)] == [[1, 3], [0, 5], [2]]
+    assert Assignment([[0, 1, 2]], own=0).sent_by(0) == []
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Decoded slices kept on disk between starts: a file of rows and a manifest that names it.
 
-Each refresh writes a new generation of rows beside the old one and replaces the manifest last, in
-one step. So a kill at any moment leaves a generation that reads, a reader keeps the file it has
-open, and whatever was damaged since is found by its hash and counts as absent. Writers hold the
+Each refresh writes a new snapshot, its rows in a file of their own, and replaces the manifest last,
+in one step. So a process that is killed leaves a snapshot that can be read, a reader keeps the file
+it has open, and a row that was damaged since is found by its hash and read again. Writers hold the
 folder's lock.
 """
 
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -35,13 +35,22 @@ _ROWS_NAME = re.compile(r"rows-[0-9a-f]{12}\.u8")
 _ENTRIES_PER_TASK = 256
 
 
+class _Header(NamedTuple):
+    """The manifest's first line, as JSON: of which file of rows it is, and its own checksum."""
+
+    format: int
+    rows: str
+    row_bytes: int
+    sha256: str
+
+
 @dataclass(frozen=True)
-class Generation:
+class Snapshot:
     """Rows in an open file, and the objects they came from.
 
     Attributes:
-        rows: Row r is at ``r * row_bytes``.
-        name: Of the file in the cache folder; None for a private one, which has no name.
+        rows: Row r is at ``r * row_bytes``; a row that no entry names holds nothing.
+        name: Of the file in the cache folder; None for a private file, which has no name.
         entries: By key; those whose rows are damaged are left out.
     """
 
@@ -58,43 +67,38 @@ def manifest_stamp(folder: Path) -> tuple[int, int] | None:
     return None
 
 
-def read_generation(folder: Path, row_bytes: int) -> Generation | None:
-    """Open the folder's generation and check every row, or return None where there is none."""
+def read_snapshot(folder: Path, row_bytes: int) -> Snapshot | None:
+    """Open the folder's snapshot and check every row, or return None where there is none."""
     try:
-        header, _, body = (folder / _MANIFEST).read_bytes().partition(b"\n")
-        facts = json.loads(header)
-        entries = _checked_entries(facts, body)
-        name = str(facts["rows"])
-        if facts["row_bytes"] != row_bytes or not _ROWS_NAME.fullmatch(name):
+        first, _, body = (folder / _MANIFEST).read_bytes().partition(b"\n")
+        header = _Header(**json.loads(first))
+        if (header.format, header.sha256) != (_FORMAT, hashlib.sha256(body).hexdigest()):
+            raise ValueError("its manifest does not match its checksum")
+        entries = decode_manifest(body)
+        if header.row_bytes != row_bytes or not _ROWS_NAME.fullmatch(header.rows):
             raise ValueError("its header is of another pack")
-        rows = (folder / name).open("rb", buffering=0)
+        rows = (folder / header.rows).open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         log.warning("cache_damaged", extra={"folder": str(folder), "reason": str(error)})
         return None
     sound = _sound(rows, entries, row_bytes)
     if len(sound) < len(entries):
         damaged = {"slices": len(entries) - len(sound), "of": len(entries)}
         log.warning("cache_damaged", extra={"folder": str(folder), **damaged})
-    return Generation(rows, name, {entry.key: entry for entry in sound})
-
-
-def _checked_entries(facts: dict[str, object], body: bytes) -> list[ManifestEntry]:
-    if facts["format"] != _FORMAT or facts["sha256"] != hashlib.sha256(body).hexdigest():
-        raise ValueError("its manifest does not match its checksum")
-    return decode_manifest(body)
+    return Snapshot(rows, header.rows, {entry.key: entry for entry in sound})
 
 
 def _sound(rows: BinaryIO, entries: Sequence[ManifestEntry], row_bytes: int) -> list[ManifestEntry]:
-    """The entries that are refused, or whose row has the hash it had when it was written."""
+    """The entries that were refused, or whose row still has the hash it was written with."""
 
     def check(part: Sequence[ManifestEntry]) -> list[ManifestEntry]:
         return [
             entry
             for entry in part
             if entry.row is None
-            # Read, not mapped: pages of a map count as this process's memory.
+            # Read, not mapped: the pages of a map count as this process's memory.
             or hashlib.sha256(os.pread(rows.fileno(), row_bytes, entry.row * row_bytes)).hexdigest()
             == entry.sha256
         ]
@@ -108,7 +112,7 @@ def _sound(rows: BinaryIO, entries: Sequence[ManifestEntry], row_bytes: int) -> 
 
 
 def new_rows(folder: Path | None, size_bytes: int) -> tuple[BinaryIO, str | None]:
-    """Open an empty file of rows, all its room reserved: in the folder, or private and nameless.
+    """Open a file of rows with all its space reserved: in the folder, or private and nameless.
 
     Raises:
         DataError: There is no room in either.
@@ -132,7 +136,7 @@ def new_rows(folder: Path | None, size_bytes: int) -> tuple[BinaryIO, str | None
 
 
 def _with_room(rows: BinaryIO, size_bytes: int) -> BinaryIO:
-    """Reserve the room now: a disk found full later would end the job in the middle of a pull."""
+    """Reserve the space now: a disk that fills up later would end the job in mid-pull."""
     try:
         if hasattr(os, "posix_fallocate"):
             with _tolerating(errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
@@ -154,24 +158,19 @@ def _tolerating(*numbers: int) -> Iterator[None]:
 
 
 def publish(folder: Path, name: str, row_bytes: int, entries: Iterable[ManifestEntry]) -> None:
-    """Make ``name`` the folder's generation, in one step; rows may still be added behind it.
+    """Make ``name`` the folder's snapshot, in one step; other rows may still be written to it.
 
-    Nothing is synced to the disk: a row lost with the power fails its hash and is fetched again.
+    Nothing is synced to the disk: a row lost in a power cut fails its hash and is fetched again.
     """
     body = encode_manifest(entries)
-    facts = {
-        "format": _FORMAT,
-        "rows": name,
-        "row_bytes": row_bytes,
-        "sha256": hashlib.sha256(body).hexdigest(),
-    }
+    header = _Header(_FORMAT, name, row_bytes, hashlib.sha256(body).hexdigest())
     scratch = folder / f"{name}.manifest.tmp"
-    scratch.write_bytes(json.dumps(facts).encode("ascii") + b"\n" + body)
+    scratch.write_bytes(json.dumps(header._asdict()).encode("ascii") + b"\n" + body)
     scratch.replace(folder / _MANIFEST)
 
 
-def sweep(folder: Path, keep: str | None) -> None:
-    """Remove what killed or older writers left; who has such a file open keeps its contents."""
+def remove_stale(folder: Path, keep: str | None) -> None:
+    """Remove the files of killed and earlier writers; a process that has one open can read on."""
     for path in folder.iterdir():
         is_ours = path.name.startswith("rows-") and path.suffix in (".u8", ".tmp")
         if is_ours and path.name != keep:
@@ -180,17 +179,17 @@ def sweep(folder: Path, keep: str | None) -> None:
 
 
 @contextmanager
-def locked(folder: Path, give_up: Callable[[], None]) -> Iterator[Path | None]:
+def locked(folder: Path, on_wait: Callable[[], None]) -> Iterator[Path | None]:
     """Hold the folder's lock, creating the folder; yields None when it can't be written.
 
     Args:
         folder: Of one pack.
-        give_up: Called while waiting for another process; raises to stop waiting.
+        on_wait: Called twice a second while another process holds the lock; may raise.
     """
     lock = FileLock(folder / "lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, folder, give_up)
+        _acquire(lock, folder, on_wait)
     except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
         warn_not_kept(folder, error)
         yield None
@@ -201,22 +200,22 @@ def locked(folder: Path, give_up: Callable[[], None]) -> Iterator[Path | None]:
         lock.release()
 
 
-def _acquire(lock: FileLock, folder: Path, give_up: Callable[[], None]) -> None:
-    is_told = False
+def _acquire(lock: FileLock, folder: Path, on_wait: Callable[[], None]) -> None:
+    is_logged = False
     while True:
         try:
             lock.acquire(timeout=0.5)
         except Timeout:
-            give_up()
-            if not is_told:
+            on_wait()
+            if not is_logged:
                 log.info("waiting_for_cache", extra={"folder": str(folder)})
-            is_told = True
+            is_logged = True
         else:
             return
 
 
 def warn_not_kept(folder: Path, error: Exception) -> None:
-    """Say that the next start will fetch all over again, and what to do about it."""
+    """Warn that the next start will fetch everything again, and say what to do about it."""
     reason = getattr(error, "strerror", None) or str(error)
     remedy = "set MRIGAN_CACHE_DIR to a folder with room, or the next start fetches them again"
     log.warning(

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from mrigan.data.deep import Labels, read_deep, relabel_tiff
+from mrigan.data.bit_depth import Labels, read_high_depth, relabel_tiff
+from mrigan.data.intensity import apply_window
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.signatures import READABLE, looks_like
-from mrigan.data.windows import window
 
 Fit = Literal["stretch", "pad", "crop"]
 
@@ -42,7 +42,7 @@ _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 def decode(data: bytes, height: int, width: int, fit: Fit = "stretch") -> NDArray[np.uint8]:
     """Return one slice (height, width), uint8, from an encoded picture; thread-safe.
 
-    Eight bits and fewer keep their levels. Deeper pixels are windowed, see ``windows``. Alpha is
+    Eight bits and fewer keep their levels. Deeper pixels are windowed, see ``intensity``. Alpha is
     composited on black, EXIF orientation applied.
 
     Args:
@@ -74,9 +74,9 @@ def _decode_opened(
     image: ImageFile, data: bytes, labels: Labels, size: tuple[int, int], fit: Fit
 ) -> NDArray[np.uint8]:
     with np.errstate(all="ignore"):  # stored floats may be any bits at all
-        values = read_deep(image, data, labels)
+        values = read_high_depth(image, data, labels)
         if values is not None:
-            scaled = np.asarray(_fitted(Image.fromarray(window(values)), size, fit))
+            scaled = np.asarray(_fitted(Image.fromarray(apply_window(values)), size, fit))
             return cast(NDArray[np.uint8], np.rint(scaled).clip(0, 255).astype(np.uint8))
     grey = _grey(image)
     levels = np.asarray(_fitted(grey, size, fit))

@@ -1,4 +1,4 @@
-"""What became of each input object; one JSON object a line, refused ones as first-class as used."""
+"""What became of each input object, used or refused: one JSON object a line."""
 
 import json
 from collections.abc import Iterable
@@ -18,10 +18,11 @@ class ManifestEntry:
         etag: As listed; another one means another object under the same key.
         status: ``used`` or ``refused``.
         reason: Why it was refused, else empty.
-        row: Its row in the pack, counted from 0; None when refused.
+        row: Its row of ``Pack.images``, from 0; None when refused. Refused objects leave gaps.
         sha256: Of the row's pixels, in hexadecimal; empty when refused.
         volume: What it is a slice of, where volumes are held out; else empty.
-        side: Then: ``training`` or ``holdout``, or ``copy`` of one trained on, which is on neither.
+        side: Then ``training``, ``holdout``, or ``copy``: the pixels of a held-out slice that are
+            also trained on, so it counts on neither side.
     """
 
     key: str
@@ -37,14 +38,14 @@ class ManifestEntry:
 
 def encode_manifest(entries: Iterable[ManifestEntry]) -> bytes:
     """Write entries as JSON lines, in their order, in ASCII: keys may hold any character."""
-    return "".join(json.dumps(_facts(entry)) + "\n" for entry in entries).encode("ascii")
+    return "".join(json.dumps(_fields(entry)) + "\n" for entry in entries).encode("ascii")
 
 
-def _facts(entry: ManifestEntry) -> dict[str, object]:
-    facts = dict(vars(entry))
-    if not entry.side:  # a cache knows nothing of sides
-        del facts["volume"], facts["side"]
-    return facts
+def _fields(entry: ManifestEntry) -> dict[str, str | int | None]:
+    fields = dict(vars(entry))
+    if not entry.side:  # as in the cache, where nothing is held out
+        del fields["volume"], fields["side"]
+    return fields
 
 
 def decode_manifest(lines: bytes) -> list[ManifestEntry]:

@@ -1,7 +1,7 @@
 """All slices of a source as one array of bytes, decoded once and kept between starts.
 
 A second start lists the source and reads only what has changed. Rows are in the order of the keys,
-so the same objects give the same pack, whatever was fetched when.
+so the same objects give the same slices in the same order, whatever was fetched when.
 """
 
 import hashlib
@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mrigan.data.exchange import agreed_listing
 from mrigan.data.formats import Fit
 from mrigan.data.manifest import ManifestEntry
 from mrigan.data.pull import PullInterrupted
 from mrigan.data.refresh import Request, refresh
-from mrigan.data.share import agreed_listing
 from mrigan.data.source import Source, is_folder_marker
 from mrigan.errors import DataError
 from mrigan.runtime.ranks import ALONE, Ranks
@@ -33,7 +33,7 @@ _REASONS_SHOWN = 3
 
 
 class RefusedError(DataError):
-    """Too many objects are no slices; ``manifest`` says what became of each."""
+    """Too many objects are not slices; ``manifest`` says what became of each."""
 
     def __init__(self, message: str, manifest: tuple[ManifestEntry, ...]) -> None:
         super().__init__(message)
@@ -89,7 +89,7 @@ def open_pack(
 ) -> Pack:
     """List the source, read what is new, and return all of it as one array.
 
-    Machines share the reading; each ends with all slices in its own cache.
+    Each machine of a run reads a part; afterwards the cache of each holds all slices.
 
     Args:
         source: Of slices.
@@ -101,7 +101,7 @@ def open_pack(
         concurrency: Reads under way at once.
         max_refused_percent: Of the objects listed, folder markers aside.
         on_progress: Called with (objects read, objects to read) from this thread while reading.
-        should_stop: Asked a few times a second, from this thread.
+        should_stop: Asked a few times a second, from this thread, while reading.
         ranks: Of the run; all of them call this.
 
     Raises:
@@ -120,19 +120,21 @@ def open_pack(
         shape=shape,
         concurrency=concurrency,
         on_progress=on_progress,
-        should_stop=should_stop,
+        should_stop=should_stop or (lambda: False),
         ranks=ranks,
     )
     with ExitStack() as files:
         done = refresh(request, cache_dir, files)
-        manifest = tuple(done.generation.entries[info.key] for info in infos)
-        _judge(manifest, source.uri, max_refused_percent)
+        manifest = tuple(done.snapshot.entries[info.key] for info in infos)
+        _check_refusals(manifest, source.uri, max_refused_percent)
         used = [entry for entry in manifest if entry.row is not None]
-        mapped = np.memmap(done.generation.rows, np.uint8, "c", shape=(len(used), 1, height, width))
+        rows = np.array([entry.row for entry in used])
+        mapped = np.memmap(
+            done.snapshot.rows, np.uint8, "c", shape=(int(rows[-1]) + 1, 1, height, width)
+        )
     _warn_of_duplicates(used)
     fingerprint = _fingerprint(used, shape)
     _check_agreement(ranks, fingerprint)
-    rows = np.arange(len(used))
     return Pack(
         images=mapped.view(np.ndarray),
         rows=rows,
@@ -152,7 +154,7 @@ def _listed(source: Source) -> list[ObjectInfo]:
     return [info if info.etag else replace(info, etag=info.modified.isoformat()) for info in infos]
 
 
-def _judge(manifest: tuple[ManifestEntry, ...], uri: str, max_percent: float) -> None:
+def _check_refusals(manifest: tuple[ManifestEntry, ...], uri: str, max_percent: float) -> None:
     objects = [entry for entry in manifest if not is_folder_marker(entry.key, entry.size_bytes)]
     refused = [entry for entry in objects if entry.row is None]
     percent = 100.0 * len(refused) / len(objects)
@@ -174,7 +176,7 @@ def _judge(manifest: tuple[ManifestEntry, ...], uri: str, max_percent: float) ->
 
 
 def _reasons(refused: Sequence[ManifestEntry]) -> str:
-    """The first few distinct reasons, each with how many it met and the first key."""
+    """The first few distinct reasons, each with its first key and how many more there are."""
     first: dict[str, str] = {}
     for entry in refused:
         first.setdefault(entry.reason, entry.key)

@@ -1,8 +1,9 @@
 """Many slices at once, from a source into a file of rows.
 
-Each worker takes the next object, reads it, and writes its row where it belongs; nothing else is
-held, so memory does not grow with the number of slices. There are few workers to begin with, and
-as many more as hide the store's latency: where there is none they only get in each other's way.
+Each worker takes the next object, reads it, and writes its row in place; nothing else is held, so
+memory does not grow with the number of slices. A pull starts with few workers and adds as many as
+the store's latency asks for. Where there is no latency, more workers only compete for the cores:
+a fixed pool takes 1.3 times as long there (docs/decisions.md).
 """
 
 import hashlib
@@ -24,14 +25,17 @@ from mrigan.storage.keys import ObjectInfo
 _TICK_SECONDS = 0.2
 _GROWTH_SECONDS = 0.02
 _BUSY = 0.7
-_AMPLE = 1.5  # workers for each that would do if every read took the same time
-_USUAL_WAIT = 2.0  # the store's usual latency, in its shortest
+_AMPLE = 1.5  # times the workers that would do if every read took the same time
+_USUAL_WAIT = 2.0  # the store's usual latency, as a multiple of its shortest
 _NO_WAIT_SECONDS = 1e-4
 _LAST_READS_SECONDS = 1.0
 
 
 class PullInterrupted(Exception):  # noqa: N818  # no error: someone asked for it
     """The pull was asked to stop; what it had decoded is kept for the next start."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped while the slices were being fetched")
 
 
 class Pulled(NamedTuple):
@@ -71,7 +75,7 @@ def pull(
         on_tick: Called several times a second from this thread; may raise to stop the pull.
 
     Raises:
-        StorageError: An object could not be read; the others are not begun any more.
+        StorageError: An object could not be read; no further reads are started.
     """
     return_freed_memory()
     todo = deque(wanted)
@@ -82,7 +86,8 @@ def pull(
         extra = min(usable_cores() + 1, concurrency, len(todo))
         while extra or pending:
             for _ in range(extra):
-                # A descriptor each: a read that outlives this call must not write to a reused one.
+                # A descriptor each: a read that outlives this call must not write to a file that
+                # was opened since under the same number.
                 descriptor = os.dup(rows.fileno())
                 pending.add(pool.submit(_work, source, todo, descriptor, shape, pulled, load))
             tick = _GROWTH_SECONDS if len(pending) < concurrency else _TICK_SECONDS
@@ -99,7 +104,7 @@ def pull(
 
 
 class _Load:
-    """How busy this process keeps its cores, and what its reads spend their time on."""
+    """How busy this process keeps the cores, and how much of a read is waiting."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.monotonic(), time.process_time()
@@ -107,7 +112,7 @@ class _Load:
         self._count, self._worked, self._least_waited = 0, 0.0, math.inf
 
     def leaves_cores_idle(self) -> bool:
-        """Look back to when it was last asked."""
+        """Whether cores were idle since this was last asked."""
         wall, cpu = time.monotonic(), time.process_time()
         share = (cpu - self._cpu) / max(wall - self._wall, 1e-6) / usable_cores()
         self._wall, self._cpu = wall, cpu
@@ -116,16 +121,16 @@ class _Load:
     def note(self, seconds: float, cpu_seconds: float) -> None:
         """Count one read; called by the thread that did it.
 
-        One that waited for nothing asked no store: a phantom, or refused by its listing alone.
+        A read that did not wait asked no store: a phantom, or an object refused by its listing.
         """
         if seconds - cpu_seconds > _NO_WAIT_SECONDS:
             self._reads.append((seconds, cpu_seconds))
 
     def useful_workers(self) -> int:
-        """Return how many can keep the cores busy, amply, by Little's law; 0 while that is unknown.
+        """Return how many workers keep the cores busy, by Little's law; 0 while that is unknown.
 
-        Reads also wait for each other and for cores that other processes hold, so the store's
-        latency is judged by the least disturbed of all. The first ones open connections.
+        Reads also wait for each other and for cores that other processes hold, so the shortest
+        wait of all stands for the store's latency. The first reads open connections.
         """
         while self._reads:
             seconds, cpu_seconds = self._reads.popleft()
@@ -146,14 +151,14 @@ def _work(
     pulled: deque[Pulled],
     load: _Load,
 ) -> None:
-    """Take from ``todo`` until it is empty; deques are safe to share between threads."""
+    """Read what is in ``todo`` until it is empty; deques are safe to share between threads."""
     height, width, fit = shape
     row_bytes = height * width
     try:
         while todo:
             try:
                 number, info = todo.popleft()
-            except IndexError:  # another worker took the last one in between
+            except IndexError:  # another worker took the last one meanwhile
                 return
             started, cpu_started = time.monotonic(), time.thread_time()
             try:

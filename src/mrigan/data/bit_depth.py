@@ -79,7 +79,7 @@ def _short_tags(data: bytes) -> dict[int, tuple[int, int]]:
     return tags
 
 
-def read_deep(image: ImageFile, data: bytes, labels: Labels) -> NDArray[np.floating] | None:
+def read_high_depth(image: ImageFile, data: bytes, labels: Labels) -> NDArray[np.floating] | None:
     """Return the pixels (H, W) of a picture deeper than eight bits, or None for any other.
 
     Args:

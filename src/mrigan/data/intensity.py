@@ -16,7 +16,7 @@ MAX_MISSING = 0.5
 """Share of NaN and infinite pixels above which a slice is refused."""
 
 
-def window(values: NDArray[np.floating]) -> NDArray[np.float32]:
+def apply_window(values: NDArray[np.floating]) -> NDArray[np.float32]:
     """Scale pixels (H, W) of any range to float32 in [0, 255]; what is not finite becomes 0.
 
     Works in place: ``values`` holds nothing of use afterwards.
