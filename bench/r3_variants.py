@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mrigan.data.bank import open_bank
 from mrigan.data.phantom import draw
 from mrigan.jobs.build import fresh_state, recipe_of
-from mrigan.models.family import Recipe
-from mrigan.models.r3 import gradients
+from mrigan.models.family import Half
+from mrigan.models.r3 import losses
 from mrigan.models.r3 import networks as r3
 from mrigan.runtime.device import choose_hardware, free_bytes
 from mrigan.settings.fields import Settings
+from mrigan.training import step
 from mrigan.training.adam import Adam
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.loop import train
@@ -87,33 +88,28 @@ class Clock:
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    def around(self, recipe: Recipe) -> Recipe:
-        """The recipe with both halves timed."""
-        return replace(
-            recipe,
-            d=replace(recipe.d, fill_gradients=self._timed(recipe.d.fill_gradients)),
-            g=replace(recipe.g, fill_gradients=self._timed(recipe.g.fill_gradients)),
-        )
+    def around_gradients(self) -> None:
+        """Time what fills the gradients of both halves."""
+        fill = step.fill_gradients
+
+        def timed(half: Half, networks: Any, batches: Iterator[Any], **how: Any) -> Tensor:
+            started = self.now()
+            sums = fill(half, networks, self._without_waiting(batches), **how)
+            self.inside += self.now() - started
+            return sums
+
+        step.fill_gradients = timed
 
     def around_optimizer(self, optim: Adam) -> None:
         """Time its steps, too."""
         take_step = optim.step
 
-        def step(skip: Tensor | None = None) -> None:
+        def timed(skip: Tensor | None = None) -> None:
             started = self.now()
             take_step(skip)
             self.inside += self.now() - started
 
-        optim.step = step  # type: ignore[method-assign] - timed from outside
-
-    def _timed(self, fill_gradients: Callable[..., Any]) -> Callable[..., Any]:
-        def run(G: nn.Module, D: nn.Module, batches: Iterator[Any], **how: Any) -> Any:
-            started = self.now()
-            sums = fill_gradients(G, D, self._without_waiting(batches), **how)
-            self.inside += self.now() - started
-            return sums
-
-        return run
+        optim.step = timed  # type: ignore[method-assign] - timed from outside
 
     def _without_waiting(self, batches: Iterator[Any]) -> Iterator[Any]:
         while True:
@@ -161,7 +157,7 @@ def ours(
     if not variant.augment_p:
         recipe = replace(recipe, augmentation=None)
     if clock:
-        recipe = clock.around(recipe)
+        clock.around_gradients()
         clock.around_optimizer(state.g_optim)
         clock.around_optimizer(state.d_optim)
     bank = open_bank(images, hardware.device, free_bytes=free_bytes(hardware.device))
@@ -180,8 +176,8 @@ def ours(
 
 def _compile(state: TrainingState) -> None:
     for name in ("d_terms", "g_terms"):
-        whole = torch.compile(getattr(gradients, name), fullgraph=True)
-        setattr(gradients, name, whole)
+        whole = torch.compile(getattr(losses, name), fullgraph=True)
+        setattr(losses, name, whole)
     state.G.compile(fullgraph=True)
 
 

@@ -23,6 +23,7 @@ from mrigan.models.micro_batch import MicroBatch
 from mrigan.runtime.device import Hardware
 from mrigan.settings.fields import Settings
 from mrigan.training.loop import train
+from mrigan.training.micro_batches import fill_gradients
 from mrigan.training.plan import Plan
 
 PAGE = Path(__file__).parents[1] / "docs" / "step-costs.md"
@@ -129,13 +130,14 @@ def halves(settings: Settings, images: int) -> list[Costs]:
     found = []
     for half in (recipe.d, recipe.g):
         with Counted() as counted:
-            half.fill_gradients(
-                state.G,
-                state.D,
+            fill_gradients(
+                half,
+                (state.G, state.D),
                 [batch],
                 step_images=images,
                 autocast=torch.autocast("cpu", torch.bfloat16),
                 gamma=torch.ones(()),
+                learning=state.D if half is recipe.d else state.G,
             )
         found.append(counted.costs)
     return found

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from mrigan.models.dcgan.gradients import fake_loss, real_loss
+from mrigan.models.dcgan.losses import fake_loss, real_loss
 from mrigan.models.dcgan.networks import Discriminator, Generator, UpsampledConv2d
 
 

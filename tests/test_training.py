@@ -8,12 +8,11 @@ import torch
 
 from mrigan.errors import DivergedError, MriganError
 from mrigan.models.dcgan.family import recipe
-from mrigan.models.dcgan.gradients import fill_d, fill_g
 from mrigan.models.dcgan.networks import Discriminator, Generator
 from mrigan.models.micro_batch import MicroBatch
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.loop import train
-from mrigan.training.micro_batches import with_halving
+from mrigan.training.micro_batches import fill_gradients, with_halving
 from mrigan.training.plan import Plan
 from mrigan.training.state import build_state
 
@@ -21,7 +20,6 @@ CPU = torch.device("cpu")
 FP32 = torch.autocast("cpu", enabled=False)
 SIZE = (33, 47)
 LATENTS = 6
-ZERO = torch.zeros(())
 
 
 def state_of(seed=0, micro_batch=4, g_lr=2e-3):
@@ -58,6 +56,18 @@ def ticks_of(state, plan, seed=0, autocast=FP32):
         seed=seed,
         autocast=autocast,
         recipe=recipe(beta2=0.999),
+    )
+
+
+def filled(half, G, D, batches, *, step_images):
+    return fill_gradients(
+        getattr(recipe(beta2=0.999), half),
+        (G, D),
+        batches,
+        step_images=step_images,
+        autocast=FP32,
+        gamma=torch.zeros(()),
+        learning=D if half == "d" else G,
     )
 
 
@@ -122,9 +132,9 @@ def test_cutting_a_step_into_ragged_micro_batches_does_not_change_the_gradients(
 
     found = []
     for sizes in ([7], list(cut)):
-        d_sums = fill_d(G, D, batches(sizes), step_images=7, autocast=FP32, gamma=ZERO)
+        d_sums = filled("d", G, D, batches(sizes), step_images=7)
         d_grads = gradients(D)
-        g_sums = fill_g(G, D, batches(sizes), step_images=7, autocast=FP32, gamma=ZERO)
+        g_sums = filled("g", G, D, batches(sizes), step_images=7)
         found.append((d_sums, g_sums, d_grads, gradients(G)))
     torch.testing.assert_close(found[0], found[1])
 
@@ -133,10 +143,10 @@ def test_each_half_step_leaves_the_other_network_alone():
     state = state_of()
     G, D = state.G, state.D
     batch = MicroBatch(z=torch.randn(3, LATENTS), real=SLICES[:3])
-    fill_d(G, D, iter([batch]), step_images=3, autocast=FP32, gamma=ZERO)
+    filled("d", G, D, iter([batch]), step_images=3)
     assert all(weight.grad is None for weight in G.parameters())
     D.zero_grad(set_to_none=True)
-    fill_g(G, D, iter([batch]), step_images=3, autocast=FP32, gamma=ZERO)
+    filled("g", G, D, iter([batch]), step_images=3)
     assert all(weight.grad is None for weight in D.parameters())
     assert all(weight.requires_grad for weight in D.parameters())
 

@@ -22,6 +22,7 @@ from mrigan.models.family import Dropout, Half, Recipe
 from mrigan.models.micro_batch import MicroBatch
 from mrigan.settings.models import MODELS
 from mrigan.training.inputs import draw_keep, draw_latents
+from mrigan.training.micro_batches import fill_gradients
 from mrigan.training.step import TakeSlices
 
 _SIZE, _SIZE_TINY = (64, 52), (32, 32)
@@ -115,15 +116,16 @@ def _accumulated(
     G, D = (network.to(memory_format=torch.channels_last) for network in (G, D))
     for norm in norms_of(G):
         norm.group_images = _BATCH
-    totals = half.fill_gradients(
-        G,
-        D,
+    learning = D if name == "d" else G
+    totals = fill_gradients(
+        half,
+        (G, D),
         _batches(job, device, dtype),
         step_images=_IMAGES,
         autocast=torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
         gamma=torch.full((), _GAMMA, device=device, dtype=dtype),
+        learning=learning,
     )
-    learning = D if name == "d" else G
     gradients = [weight.grad for weight in learning.parameters() if weight.grad is not None]
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     return totals.detach().cpu().double(), flat.detach().cpu().double()
@@ -250,12 +252,12 @@ def _kept(recipes: list[Recipe]) -> Callable[[Recipe], Recipe]:
 def _out_of_memory_at_capture(recipe: Recipe) -> Recipe:
     runs: list[int] = []
 
-    def fill_gradients(*args: Any, **how: Any) -> Tensor:
-        totals = recipe.d.fill_gradients(*args, **how)
-        if how["step_images"] == _IMAGES:
+    def losses(G: nn.Module, D: nn.Module, batch: MicroBatch, *rest: Any) -> Any:
+        found = recipe.d.losses(G, D, batch, *rest)
+        if len(batch.z) == _IMAGES:
             runs.append(1)
             if len(runs) == _CAPTURE:
                 raise torch.OutOfMemoryError("as if")
-        return totals
+        return found
 
-    return replace(recipe, d=replace(recipe.d, fill_gradients=fill_gradients))
+    return replace(recipe, d=replace(recipe.d, losses=losses))

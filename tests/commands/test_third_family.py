@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from mrigan.models.family import Chart, Curve, Family, Half, Recipe, Values
-from mrigan.models.micro_batch import summed, without_gradients
 from mrigan.settings.models import MODELS, Model
 from mrigan.storage.store import open_store
 
@@ -45,37 +44,26 @@ def networks(settings):
     return Generator(settings.latent_dim, *size), Discriminator(*size)
 
 
-def fill_d(G, D, batches, *, step_images, autocast, gamma):
+def d_losses(G, D, batch, autocast, gamma):
     """Least squares (Mao et al. 2017, arXiv 1611.04076)."""
-    D.zero_grad(set_to_none=True)
-    rows = []
-    for z, real, *_ in batches:
-        with autocast:
-            with torch.no_grad():
-                fake = G(z)
-            loss = ((D(real) - 1).square() + D(fake).square()).sum()
-        (loss / step_images).backward()
-        rows.append(loss.detach()[None])
-    return summed(rows, 1, D)
+    with autocast:
+        with torch.no_grad():
+            fake = G(batch.z)
+        loss = ((D(batch.real) - 1).square() + D(fake).square()).sum()
+    return loss, [loss.detach()[None]]
 
 
-def fill_g(G, D, batches, *, step_images, autocast, gamma):
-    G.zero_grad(set_to_none=True)
-    rows = []
-    with without_gradients(D):
-        for z, *_ in batches:
-            with autocast:
-                loss = (D(G(z)) - 1).square().sum()
-            (loss / step_images).backward()
-            rows.append(loss.detach()[None])
-    return summed(rows, 1, G)
+def g_losses(G, D, batch, autocast, gamma):
+    with autocast:
+        loss = (D(G(batch.z)) - 1).square().sum()
+    return loss, [loss.detach()[None]]
 
 
 FAMILY = Family(
     networks=networks,
     recipe=lambda settings, slices, total_images: Recipe(
-        d=Half(fill_gradients=fill_d, sums=("d_loss",)),
-        g=Half(fill_gradients=fill_g, sums=("g_loss",), takes_reals=False),
+        d=Half(losses=d_losses, sums=("d_loss",)),
+        g=Half(losses=g_losses, sums=("g_loss",), takes_reals=False),
         values=lambda images_seen: Values(1.0, float(settings.beta2), 0.0, 100.0),
     ),
     chart=Chart(

@@ -6,7 +6,7 @@ entries of ``settings.models.MODELS``.
 
 import importlib
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
@@ -19,34 +19,30 @@ from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
 
 
-class FillGradients(Protocol):
-    """Sets one network's gradients to those of a step, and returns what came of its images."""
+class Losses(Protocol):
+    """One network's loss over a micro-batch, and what is logged of it."""
 
     def __call__(
         self,
         G: nn.Module,
         D: nn.Module,
-        batches: Iterable[MicroBatch],
-        *,
-        step_images: int,
+        batch: MicroBatch,
         autocast: torch.autocast,
         gamma: Tensor,
-    ) -> Tensor:
-        """Fill the gradients of G or D and leave the other's alone.
-
-        The loss of a step is the mean over its ``step_images`` images, each weighted alike however
-        the step is cut into ``batches``.
+        /,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Take the passes and sum the losses of the images, so that a step may be cut at will.
 
         Args:
             G: Latents (n, latent_dim) to images (n, 1, H, W).
             D: Images to logits (n,), high = real.
-            batches: This rank's part of the step; each is used up before the next is made.
-            step_images: Of the step over all ranks.
-            autocast: Precision of the forward passes.
+            batch: Of n images.
+            autocast: Precision of the passes.
             gamma: Weight of a gradient penalty, a scalar on the device; 0 where there is none.
 
         Returns:
-            Sums over the images of ``batches``, one for each of the half's ``sums``.
+            The sum over the images, with its graph, and the sums of the half, detached and still on
+            the device: together as many numbers as the half has names.
         """
 
 
@@ -54,8 +50,8 @@ class FillGradients(Protocol):
 class Half:
     """One network's half of a step."""
 
-    fill_gradients: FillGradients
-    sums: tuple[str, ...]  # names of what it returns, as metrics.jsonl has them
+    losses: Losses
+    sums: tuple[str, ...]  # what is logged, by its name in metrics.jsonl
     takes_reals: bool = True
 
 

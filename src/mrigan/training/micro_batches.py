@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.errors import MriganError
+from mrigan.models.family import Half
+from mrigan.models.micro_batch import MicroBatch
 from mrigan.runtime.ranks import ALONE, Ranks
 
 T = TypeVar("T")
@@ -123,6 +125,53 @@ def _cuts(images: int, micro_batch: int) -> tuple[tuple[int, int], ...]:
 
 def _joined(bounds: list[tuple[int, int]]) -> Tensor:
     return torch.cat([torch.arange(0), *(torch.arange(*bound) for bound in bounds)])
+
+
+def fill_gradients(
+    half: Half,
+    networks: tuple[nn.Module, nn.Module],
+    batches: Iterable[MicroBatch],
+    *,
+    step_images: int,
+    autocast: torch.autocast,
+    gamma: Tensor,
+    learning: nn.Module,
+) -> Tensor:
+    """Set the gradients of ``learning`` to those of a step, and leave the other network's alone.
+
+    The loss of a step is the mean over its images, each weighted alike however the step is cut.
+
+    Args:
+        half: Whose losses these are.
+        networks: G and D, one of which is ``learning``.
+        batches: This rank's part of the step; each is used up before the next is made.
+        step_images: Of the step over all ranks.
+        autocast: Precision of the forward passes.
+        gamma: Of a gradient penalty, a scalar on the device.
+        learning: Its gradients are replaced.
+
+    Returns:
+        The half's sums over the images of ``batches``, on the device: reading them here would stall
+        it once a micro-batch.
+    """
+    learning.zero_grad(set_to_none=True)
+    (other,) = (network for network in networks if network is not learning)
+    resting = [weight for weight in other.parameters() if weight.requires_grad]
+    rows: list[Tensor] = []
+    try:
+        for weight in resting:
+            weight.requires_grad = False
+        for batch in batches:
+            loss, sums = half.losses(*networks, batch, autocast, gamma)
+            (loss / step_images).backward()
+            rows += sums
+    finally:
+        for weight in resting:
+            weight.requires_grad = True
+    if not rows:
+        return next(learning.parameters()).new_zeros(len(half.sums))
+    joined = torch.cat(rows) if len(rows) > 1 else rows[0]
+    return joined if len(joined) == len(half.sums) else joined.view(-1, len(half.sums)).sum(0)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

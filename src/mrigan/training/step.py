@@ -24,6 +24,7 @@ from mrigan.training.inputs import Inputs, draw, sent
 from mrigan.training.micro_batches import (
     StepPart,
     all_reduce_gradients,
+    fill_gradients,
     is_out_of_memory,
     split_by_groups,
     split_freely,
@@ -146,13 +147,14 @@ class Step:
 
             def work(given: Inputs) -> tuple[Tensor, Tensor]:
                 batches = self._batches(given, part, statistics)
-                totals = half.fill_gradients(
-                    state.G,
-                    state.D,
+                totals = fill_gradients(
+                    half,
+                    (state.G, state.D),
                     batches,
                     step_images=images,
                     autocast=self.autocast,
                     gamma=given.gamma,
+                    learning=learning,
                 )
                 return totals, statistics.term(given.group_weights)
 

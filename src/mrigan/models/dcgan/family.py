@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from mrigan.models.dcgan.gradients import D_SUMS, G_SUMS, fill_d, fill_g
+from mrigan.models.dcgan.losses import D_SUMS, G_SUMS, d_losses, g_losses
 from mrigan.models.dcgan.networks import D_WIDTHS, DROPOUT, Discriminator, Generator
 from mrigan.models.family import Chart, Curve, Dropout, Family, Half, Recipe, Values
 from mrigan.settings.fields import Settings
@@ -24,8 +24,8 @@ def recipe(*, beta2: float, ema_images: float = 0.0) -> Recipe:
     """
     values = Values(lr_factor=1.0, beta2=beta2, gamma=0.0, ema_half_life_images=ema_images)
     return Recipe(
-        d=Half(fill_gradients=fill_d, sums=D_SUMS),
-        g=Half(fill_gradients=fill_g, sums=G_SUMS, takes_reals=False),
+        d=Half(losses=d_losses, sums=D_SUMS),
+        g=Half(losses=g_losses, sums=G_SUMS, takes_reals=False),
         values=lambda _images_seen: values,
         couples_images=True,
         dropout=Dropout(channels=sum(D_WIDTHS), share=DROPOUT),

@@ -7,7 +7,7 @@ from torch import nn
 
 from mrigan.models.augment import policy_of
 from mrigan.models.family import Augmentation, Chart, Curve, Family, Half, Recipe
-from mrigan.models.r3.gradients import D_SUMS, G_SUMS, fill_d, fill_g
+from mrigan.models.r3.losses import D_SUMS, G_SUMS, d_losses, g_losses
 from mrigan.models.r3.networks import PRESETS, Discriminator, Generator
 from mrigan.models.r3.schedule import Schedule, constant, gamma_for, gammas, r3_schedule
 from mrigan.settings.fields import Settings
@@ -21,8 +21,8 @@ def _networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
 def recipe(schedule: Schedule, augmentation: Augmentation | None = None) -> Recipe:
     """How ``r3`` is trained along ``schedule``."""
     return Recipe(
-        d=Half(fill_gradients=fill_d, sums=D_SUMS),
-        g=Half(fill_gradients=fill_g, sums=G_SUMS),
+        d=Half(losses=d_losses, sums=D_SUMS),
+        g=Half(losses=g_losses, sums=G_SUMS),
         values=schedule.at,
         augmentation=augmentation,
     )

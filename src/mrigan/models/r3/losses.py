@@ -14,6 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mrigan.models.augment import Warp, augment
+from mrigan.models.micro_batch import MicroBatch
+
+# real_score: how sure D is that a real is more real than a fake; a half is chance.
+D_SUMS = ("d_loss", "real_score", "fake_score", "real_sign", "r1", "r2")
+G_SUMS = ("g_loss",)
 
 
 @runtime_checkable
@@ -125,6 +130,40 @@ def g_terms(
         real_logits = D(real if real_warp is None else augment(real, real_warp))
     fake_logits = D(fake if fake_warp is None else augment(fake, fake_warp))
     return Pairs(real_logits, fake_logits)
+
+
+def d_losses(
+    G: nn.Module, D: nn.Module, batch: MicroBatch, autocast: torch.autocast, gamma: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """D's penalised relativistic loss; see ``models.family.Losses``."""
+    assert isinstance(D, SlopedDiscriminator)
+    assert batch.real is not None
+    with autocast:
+        with torch.no_grad():
+            fake = G(batch.z)
+        terms = d_terms(D, batch.real, fake, batch.real_warp, batch.fake_warp)
+    score = (terms.real_logits - terms.fake_logits).detach().sigmoid()
+    facts = (
+        d_loss(terms.real_logits, terms.fake_logits),
+        score,
+        1 - score,
+        real_signs(terms),
+        terms.r1,
+        terms.r2,
+    )
+    sums = torch.stack([each.detach() for each in facts]).sum(1)
+    return penalised_d_loss(terms, gamma).sum(), [sums]
+
+
+def g_losses(
+    G: nn.Module, D: nn.Module, batch: MicroBatch, autocast: torch.autocast, _gamma: Tensor
+) -> tuple[Tensor, list[Tensor]]:
+    """The loss of G's fakes passing for more real than reals; see ``models.family.Losses``."""
+    assert batch.real is not None
+    with autocast:
+        pairs = g_terms(D, batch.real, G(batch.z), batch.real_warp, batch.fake_warp)
+    loss = g_loss(*pairs).sum()
+    return loss, [loss.detach()[None]]
 
 
 def _together(real_warp: Warp | None, fake_warp: Warp | None) -> Warp | None:
