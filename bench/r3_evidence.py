@@ -32,13 +32,13 @@ from PIL import Image
 from torch import Tensor
 
 from mrigan.artifacts.grids import render_grid
+from mrigan.artifacts.run_facts import machine_facts
 from mrigan.data.bank import open_bank
 from mrigan.data.phantom import draw
 from mrigan.data.slices import to_grey
 from mrigan.evaluation.coverage import coverage, expected_coverage
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
 from mrigan.jobs.build import fresh_state, recipe_of
-from mrigan.jobs.facts import machine_facts
 from mrigan.runtime.device import choose_hardware, keep_freed_memory
 from mrigan.settings.fields import Settings
 from mrigan.training.loop import Tick, fixed_latents, train

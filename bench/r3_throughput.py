@@ -20,7 +20,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mrigan import environment
-from mrigan.jobs.facts import machine_facts
+from mrigan.artifacts.run_facts import machine_facts
 from mrigan.models.r3 import networks as r3
 from mrigan.runtime.device import choose_hardware, keep_freed_memory, memory_facts, reset_peak
 from r3_variants import PLAIN, VARIANTS, Clock, Variant, ours, plain, switches

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from mrigan import environment
+from mrigan.artifacts.run_facts import machine_facts
 from mrigan.data.bank import open_bank
 from mrigan.data.phantom import draw
-from mrigan.jobs.facts import machine_facts
 from mrigan.models.dcgan.family import recipe
 from mrigan.models.dcgan.networks import Discriminator, Generator
 from mrigan.runtime.device import (

@@ -1,13 +1,18 @@
 """run.json: what a run is, written when its output is claimed and at each later start."""
 
+import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
+import torch
 from pydantic import TypeAdapter, ValidationError
 
 from mrigan.artifacts import run_tree
 from mrigan.errors import SettingsError
+from mrigan.runtime.device import Hardware
 from mrigan.storage.store import Store
 
 # Settings that earlier versions left open where the model decides.
@@ -117,3 +122,20 @@ def _completed(identity: Mapping[str, Any]) -> dict[str, Any]:
         name: _SETTINGS_BEFORE[name] if value is None and name in _SETTINGS_BEFORE else value
         for name, value in identity.items()
     }
+
+
+def versions() -> dict[str, str]:
+    """The versions that can change a number."""
+    ours = {name: version(name) for name in ("mrigan", "numpy", "pillow", "obstore")}
+    return {**ours, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def machine_facts(hardware: Hardware, ranks: int) -> MachineFacts:
+    """Device and precision, as people name them."""
+    return MachineFacts(
+        device=hardware.device.type,
+        device_name=hardware.name,
+        precision=hardware.precision,
+        platform=f"{sys.platform} {platform.machine()}",
+        ranks=ranks,
+    )

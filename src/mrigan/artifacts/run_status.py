@@ -1,12 +1,16 @@
 """status.json: where a run is, for people and for whatever watches it."""
 
+import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from mrigan.artifacts import run_tree
+from mrigan.errors import StorageError
 from mrigan.storage.store import Store
+
+log = logging.getLogger(__name__)
 
 State = Literal["running", "interrupted", "completed", "failed"]
 
@@ -73,3 +77,18 @@ def read_status(store: Store) -> RunStatus | None:
 def write_status(store: Store, status: RunStatus) -> None:
     """Write ``status``, as of now."""
     run_tree.write_json(store, run_tree.STATUS, {**asdict(status), "updated": now()})
+
+
+def record_end(store: Store, state: State, *, reason: str, exit_status: int | None = None) -> None:
+    """Write how a start ended, keeping the progress that stands there; never raises for the store.
+
+    The reason for ending is the news, and a store that fails now has often been that reason. A run
+    that is complete stays so: what failed then was an attempt to prolong it, not yet begun.
+    """
+    try:
+        before = read_status(store) or RunStatus(state=state)
+        if before.state != "completed":
+            ended = replace(before, state=state, reason=reason, exit_status=exit_status)
+            write_status(store, ended)
+    except StorageError as error:
+        log.warning("status_not_written", extra={"reason": str(error)})

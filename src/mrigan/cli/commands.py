@@ -7,7 +7,8 @@ from mrigan.environment import process_rank
 from mrigan.errors import SettingsError
 from mrigan.runtime.signals import StopRequest
 from mrigan.sagemaker.container import hyperparameters_path, platform_defaults
-from mrigan.settings.fields import ENV_PREFIX, Settings
+from mrigan.settings.declared import ENV_PREFIX
+from mrigan.settings.fields import Settings
 from mrigan.settings.sagemaker import LaunchSettings
 from mrigan.settings.sources import load_launch, load_settings
 

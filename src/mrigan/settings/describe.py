@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from pydantic_settings import BaseSettings
 
-from mrigan.settings.fields import ENV_PREFIX, Settings
+from mrigan.settings.declared import ENV_PREFIX
+from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS, defaults_of
 
 

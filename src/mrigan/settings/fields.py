@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
-from pydantic_settings import SettingsConfigDict
 
 from mrigan.environment import default_cache_dir
 from mrigan.settings.declared import DeclaredSettings
@@ -27,20 +26,9 @@ from mrigan.settings.values import (
     writable_uri,
 )
 
-ENV_PREFIX = "MRIGAN_"
-
 
 class Settings(DeclaredSettings):
     """All settings of a run, validated and frozen; build it with ``sources.load_settings``."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_ignore_empty=True,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,  # a value may be a secret pasted into the wrong variable
-        protected_namespaces=(),
-    )
 
     input_uri: Uri = Field(
         "phantom://512",

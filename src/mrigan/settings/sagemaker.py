@@ -8,10 +8,9 @@ import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode
 
 from mrigan.settings.declared import DeclaredSettings
-from mrigan.settings.fields import ENV_PREFIX
 
 HOUR_SECONDS = 3600
 # `<name>-YYYYmmdd-HHMMSS-abcd` has at most 63 characters.
@@ -69,14 +68,6 @@ KmsKey = Annotated[str, AfterValidator(lambda v: _whole(v, _KMS, "a KMS key's AR
 
 class LaunchSettings(DeclaredSettings):
     """How a job is run on SageMaker, field by field valid; build it with ``load_launch``."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        env_ignore_empty=True,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
 
     role: Annotated[
         str, AfterValidator(lambda v: _whole(v, _ROLE, "arn:aws:iam::ACCOUNT:role/NAME"))

@@ -18,7 +18,8 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSou
 
 from mrigan.environment import ML_ROOT, variable_names
 from mrigan.errors import SettingsError
-from mrigan.settings.fields import ENV_PREFIX, Settings
+from mrigan.settings.declared import ENV_PREFIX
+from mrigan.settings.fields import Settings
 from mrigan.settings.hyperparameters import decode, is_platforms_own
 from mrigan.settings.sagemaker import LaunchSettings
 

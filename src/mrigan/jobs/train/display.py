@@ -5,7 +5,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 
@@ -20,8 +19,8 @@ _HEARTBEAT_SECONDS = 60.0
 _REFRESH_SECONDS = 1.0
 
 
-class Display(Protocol):
-    """Told of everything as it happens."""
+class Display:
+    """Told of everything as it happens; this one shows nothing."""
 
     def pulling(self, done: int, total: int) -> None:
         """So many slices of so many are decoded."""
@@ -40,7 +39,7 @@ class Display(Protocol):
 def open_display(log_format: str, *, is_main: bool) -> Iterator[Display]:
     """Live on a terminal, unless lines were asked for; silent on every rank but the first."""
     if not is_main:
-        yield SilentDisplay()
+        yield Display()
     elif log_format == "auto" and sys.stdout.isatty():
         with LiveDisplay() as display:
             yield display
@@ -53,7 +52,7 @@ def step_facts(tick: Tick) -> dict[str, float]:
     return {name: float(tick.sums[name]) / tick.step_images for name in ("d_loss", "g_loss")}
 
 
-class LineDisplay:
+class LineDisplay(Display):
     """One parsable line an epoch, and one a minute where epochs are longer."""
 
     def __init__(self) -> None:
@@ -86,23 +85,7 @@ class LineDisplay:
         return True
 
 
-class SilentDisplay:
-    """Shows nothing."""
-
-    def pulling(self, done: int, total: int) -> None:
-        """Do nothing."""
-
-    def training(self, plan: Plan, images_seen: int) -> None:
-        """Do nothing."""
-
-    def tick(self, tick: Tick) -> None:
-        """Do nothing."""
-
-    def epoch(self, row: EpochRow) -> None:
-        """Do nothing."""
-
-
-class LiveDisplay(Bars):
+class LiveDisplay(Bars, Display):
     """A bar for the pull, then one for the run: speed, losses, memory, time left; 80 columns do."""
 
     def __init__(self, console: Console | None = None) -> None:

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from enum import Enum
 
+from mrigan.artifacts.run_facts import machine_facts
+from mrigan.artifacts.run_status import record_end
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import Pack, PullInterrupted, RefusedError
 from mrigan.environment import process_rank
 from mrigan.errors import MriganError
 from mrigan.jobs.build import check_ranks, fresh_state, plan_of, recipe_of
-from mrigan.jobs.facts import machine_facts
 from mrigan.jobs.train.display import Display, open_display
 from mrigan.jobs.train.prepare import (
     FoundRun,
@@ -26,7 +27,6 @@ from mrigan.jobs.train.prepare import (
 )
 from mrigan.jobs.train.recorder import recording
 from mrigan.jobs.train.resume import adopt_initial, resume
-from mrigan.jobs.train.status import record_end
 from mrigan.models.family import Recipe
 from mrigan.runtime.device import (
     Hardware,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import list_checkpoints
-from mrigan.artifacts.run_facts import DataFacts, RunFacts
+from mrigan.artifacts.run_facts import DataFacts, RunFacts, machine_facts, versions
 from mrigan.artifacts.run_status import RunStatus, now, read_status, write_status
 from mrigan.data.holdout import split_holdout
 from mrigan.data.manifest import encode_manifest
@@ -18,7 +18,6 @@ from mrigan.data.pack import Pack, RefusedError, open_pack
 from mrigan.data.source import open_source
 from mrigan.errors import DataError
 from mrigan.jobs.build import plan_of, storage_options
-from mrigan.jobs.facts import machine_facts, versions
 from mrigan.jobs.train.initial import Initial, check_holdout
 from mrigan.jobs.train.output import open_output, read_matching
 from mrigan.runtime.device import Hardware
