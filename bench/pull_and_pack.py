@@ -86,7 +86,9 @@ def mrigan(cache_dir: Path) -> Connect:
 
     def load(source: Source) -> Load:
         pack = open_pack(source, height=HEIGHT, width=WIDTH, cache_dir=cache_dir)
-        return Load([entry.key for entry in pack.manifest if entry.row is not None], pack.images)
+        # A copy only where refused objects have left gaps.
+        images = pack.images if len(pack.rows) == len(pack.images) else pack.images[pack.rows]
+        return Load([entry.key for entry in pack.manifest if entry.row is not None], images)
 
     return lambda: partial(load, open_source(f"s3://{BUCKET}/{PREFIX}"))
 
