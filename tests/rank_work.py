@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 
 from mrigan.artifacts.checkpoints import publish_checkpoint
-from mrigan.data.pack import open_pack
+from mrigan.data.lockstep import lockstep
+from mrigan.data.pack import PullInterrupted, open_pack
 from mrigan.data.source import open_source
 from mrigan.environment import process_rank
 from mrigan.errors import MriganError, PeerFailedError
@@ -269,6 +270,23 @@ def _of_rank(ranks, rank):
     return error
 
 
+def in_lockstep(ranks, *, failing=None, stopping=None):
+    """What each rank hears while rank 1 alone reads and a rank fails or is stopped."""
+    rank, seen = ranks.place.rank, []
+    try:
+        with lockstep(ranks, lambda *n: seen.append(n), lambda: rank == stopping) as tick:
+            if rank == 1:
+                tick(3, 5)
+                if error := _of_rank(ranks, failing):
+                    raise error
+    except PeerFailedError as error:
+        return ["peer", error.exit_status, seen]
+    except MriganError as error:
+        return [str(error), error.exit_status, seen]
+    except PullInterrupted as stopped:
+        return [str(stopped), 0, seen]
+
+
 class Counted:
     """A source that notes what it was asked to read."""
 
@@ -313,7 +331,10 @@ def main(folder):
             sys.stderr.flush()
             while True:
                 ranks.check(None)
-        out = {"told": told(ranks)}
+        out = {
+            "told": told(ranks),
+            "lockstep": [in_lockstep(ranks, failing=1), in_lockstep(ranks, stopping=0)],
+        }
         caches = [folder / f"cache-{each}" for each in range(ranks.world.size)]
         out["cold"] = pulled(ranks, folder / "slices", caches)
         # One machine starts again with an empty disk, and there is a new slice.

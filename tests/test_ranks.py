@@ -184,6 +184,13 @@ def test_ranks_hear_of_a_failure_and_of_a_stop(ranks):
         assert said["told"]["from_main"]
 
 
+def test_ranks_that_wait_for_a_reading_one_end_with_it_and_it_with_them(ranks):
+    stopped = ["stopped while the slices were being fetched", 0, []]
+    for rank, (said, _) in enumerate(ranks):
+        failed = ["a follower's own", 5] if rank == 1 else ["peer", 5]
+        assert said["lockstep"] == [[*failed, [[3, 5]]], stopped]
+
+
 def test_machines_share_the_reading_and_each_has_all(ranks):
     keys = sorted([f"{number}.png" for number in range(9)] + ["notes.txt"])
     cold = [said["cold"] for said, _ in ranks]

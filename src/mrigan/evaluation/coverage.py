@@ -1,8 +1,8 @@
 """How much of the real variety the fakes reach: k-nearest-neighbour coverage and density.
 
 Naeem et al. 2020 (arXiv 2002.09797). A real slice is covered when a fake lies nearer to it than its
-k-th nearest real neighbour. Compared are small, smoothed pictures, so it speaks of layout and
-contrast and not of grain. Take as many fakes as reals: coverage grows with the share of fakes.
+k-th nearest real neighbour. Thumbnails are compared, so it measures layout and contrast and not
+grain. Take as many fakes as reals: coverage grows with the number of fakes.
 """
 
 import math
@@ -21,8 +21,8 @@ _SHORT_SIDE_PX = 16
 class Coverage(NamedTuple):
     """Both of N reals and M fakes."""
 
-    coverage: float  # share of the reals with a fake in their neighbourhood, 0 to 1
-    density: float  # neighbourhoods a fake lies in, over k; about 1 for fakes like the reals
+    coverage: float  # fraction of the reals with a fake in their neighbourhood, 0 to 1
+    density: float  # neighbourhoods that a fake lies in, over k; about 1 for fakes like the reals
 
 
 def coverage(real: Tensor, fake: Tensor, *, neighbours: int = NEIGHBOURS) -> Coverage:
@@ -35,7 +35,7 @@ def coverage(real: Tensor, fake: Tensor, *, neighbours: int = NEIGHBOURS) -> Cov
 
 
 def feature_coverage(real: Tensor, fake: Tensor, *, neighbours: int = NEIGHBOURS) -> Coverage:
-    """The same of any features, (N, d) and (M, d), by Euclidean distance."""
+    """Compare any features, (N, d) and (M, d), by Euclidean distance; raises as ``coverage``."""
     if len(real) <= neighbours or not len(fake):
         raise ValueError(
             f"{len(real)} reals and {len(fake)} fakes: coverage with {neighbours} neighbours needs "
@@ -51,7 +51,7 @@ def feature_coverage(real: Tensor, fake: Tensor, *, neighbours: int = NEIGHBOURS
 
 
 def expected_coverage(reals: int, fakes: int, *, neighbours: int = NEIGHBOURS) -> float:
-    """Coverage of fakes drawn from where the reals come from: the ceiling to read coverage against.
+    """Return the coverage to expect of fakes that have the distribution of the reals.
 
     In closed form from Naeem et al. 2020; near 1 − 2^(−k) for as many fakes as reals.
     """
@@ -60,16 +60,16 @@ def expected_coverage(reals: int, fakes: int, *, neighbours: int = NEIGHBOURS) -
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """Means over a grid whose short side is at most 16, as rows (N, d), from (N, 1, H, W) uint8."""
+    """Shrink (N, 1, H, W) uint8 to 16 to 31 px on the short side, as rows (N, d) float."""
     step = max(1, min(images.shape[2:]) // _SHORT_SIDE_PX)
     return F.avg_pool2d(to_unit(images), step, ceil_mode=True, count_include_pad=False).flatten(1)
 
 
 def nearest_distances(features: Tensor) -> Tensor:
-    """How far each row of (N, d), N at least 2, is from the nearest other one: (N,)."""
+    """Return how far each row of (N, d), N at least 2, is from the nearest other row: (N,)."""
     return _distances(features, features).fill_diagonal_(torch.inf).min(dim=1).values
 
 
 def _distances(one: Tensor, other: Tensor) -> Tensor:
-    # The fast way through inner products is off by more than a near copy's distance.
+    # Through inner products it would be faster, with errors larger than a near copy's distance.
     return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")

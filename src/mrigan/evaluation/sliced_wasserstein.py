@@ -2,12 +2,10 @@
 
 After Karras et al. 2018 (PGGAN, arXiv 1710.10196 §5): 7×7 patches of each level of a Laplacian
 pyramid, projected on random directions; the distance is the mean distance between the sorted
-projections. A number of its own means little: read it against the floor, the same between two
-halves of the reals. Places and directions are fixed, so the same sets give the same number,
-whatever the order of their slices.
+projections. A number by itself means little: compare it with the distance between two halves of
+the reals. Positions and directions are fixed, so the same sets give the same number, whatever the
+order of their slices.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,23 +22,16 @@ _QUANTILES = 4096
 _SEED = 0x5D57
 
 
-class Score(NamedTuple):
-    """A distance beside what real slices have among themselves."""
-
-    distance: float
-    floor: float
-
-
 def sliced_wasserstein(real: Tensor, fake: Tensor) -> list[float]:
     """Measure each level of the pyramid, the finest first; 0 for the same set.
 
-    A patch's values are in units of the real patches' standard deviation at that level: fakes
-    too bright or too flat are further off, and a level counts alike however faint its detail.
+    A patch's values are in units of the real patches' standard deviation at that level. So fakes
+    that are too bright or too flat are further off, and each level counts alike.
 
     Args:
         real: The reference, (N, 1, H, W) uint8, of sides from 16 pixels.
-        fake: What is measured, (M, 1, H, W) uint8. Small sets are further apart than large ones,
-            so compare numbers of equal N and M only.
+        fake: What is compared with it, (M, 1, H, W) uint8. Small sets are further apart than
+            large ones, so compare only numbers of equal N and M.
 
     Raises:
         ValueError: If the sets are empty or differ in H×W.
@@ -51,33 +42,8 @@ def sliced_wasserstein(real: Tensor, fake: Tensor) -> list[float]:
     return [_level_distance(*pair, generator) for pair in levels]
 
 
-def score(real: Tensor, fake: Tensor, *, seed: int = 0) -> Score:
-    """Average over the levels: fakes against one half of the reals, and the other half for a floor.
-
-    Both numbers have the same reference; the fakes are cut to as many as the other half has, as
-    far as there are so many.
-    """
-    half, other = halves(real, seed=seed)
-    return Score(_mean(sliced_wasserstein(half, fake[: len(other)])), floor_of(real, seed=seed))
-
-
-def floor_of(real: Tensor, *, seed: int = 0) -> float:
-    """The distance, averaged over the levels, of one half of ``real`` (N, 1, H, W) to the other."""
-    return _mean(sliced_wasserstein(*halves(real, seed=seed)))
-
-
-def halves(images: Tensor, *, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Deal ``images`` into two equal sets; of an odd number one stays out.
-
-    Neighbouring slices of one volume are near copies; a floor of them is too low.
-    """
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
-    size = len(images) // 2
-    return images[order[:size]], images[order[size : 2 * size]]
-
-
 def laplacian_levels(height: int, width: int) -> int:
-    """Levels of the pyramid; 200×160 has four, down to 25×20."""
+    """Return how many levels the pyramid has; for 200×160 it is four, down to 25×20."""
     levels = 1
     while min(height, width) // 2 >= _SMALLEST_SIDE_PX:
         height, width, levels = height // 2, width // 2, levels + 1
@@ -85,7 +51,7 @@ def laplacian_levels(height: int, width: int) -> int:
 
 
 def laplacian(images: Tensor) -> list[Tensor]:
-    """Details at each level (N, h, w), the finest first; the last is what remains."""
+    """Return the details of each level (N, h, w), the finest first, and then what remains."""
     x = to_unit(images)
     pyramid = []
     for _ in range(laplacian_levels(*images.shape[2:]) - 1):
@@ -96,9 +62,9 @@ def laplacian(images: Tensor) -> list[Tensor]:
 
 
 def _enlarged(small: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Repeat each pixel 2×2; an odd side's last one, which is in no 2×2 mean, takes its neighbour.
+    """Repeat each pixel 2×2; the last row or column of an odd side repeats its neighbour.
 
-    ``F.interpolate`` to an odd size would stretch instead, and no mean lie over its own pixels.
+    ``F.interpolate`` to an odd size would stretch, so that a mean is not over its own pixels.
     """
     rows, columns = (
         (torch.arange(side, device=small.device) // 2).clamp(max=side // 2 - 1) for side in size
@@ -121,7 +87,7 @@ def _level_distance(real: Tensor, fake: Tensor, generator: torch.Generator) -> f
 
 
 def _patches(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The 7×7 patches (N · P, 49) whose upper left corners are at P places, the same in all."""
+    """The 7×7 patches (N · P, 49) whose upper left corners are at the same P positions in all."""
     reach = torch.arange(PATCH_PX)
     down = (rows[:, None] + reach)[:, :, None].to(images.device)
     across = (columns[:, None] + reach)[:, None, :].to(images.device)
@@ -132,7 +98,7 @@ def _quantiles(projected: Tensor) -> Tensor:
     """Sort each column of (n, directions) and read it at evenly spaced ranks, for sets of any n."""
     columns = projected.T.contiguous()
     if columns.device.type == "cpu":
-        # In place, and numpy's is vectorised: 20 times as fast as torch's on a core with AVX512.
+        # numpy sorts in place and vectorised: 20 times as fast as torch on a core with AVX512.
         ranked = columns
         np.ndarray.sort(ranked.numpy(), axis=1)
     else:
@@ -151,7 +117,3 @@ def _check(real: Tensor, fake: Tensor) -> None:
         )
     if min(real.shape[2:]) < _SMALLEST_SIDE_PX:
         raise ValueError(f"slices of {tuple(real.shape[2:])}: sides start at {_SMALLEST_SIDE_PX}")
-
-
-def _mean(distances: list[float]) -> float:
-    return sum(distances) / len(distances)

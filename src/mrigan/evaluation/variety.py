@@ -1,7 +1,7 @@
-"""Whether fakes differ among themselves as real slices do: what is lost when a generator collapses.
+"""Whether fakes differ from each other as real slices do: what is lost when a generator collapses.
 
-Of either set only its own slices are compared with each other, so a generator of convincing slices
-that are all the same scores badly here and nowhere else.
+Fakes are compared with fakes only, so these numbers find a generator whose slices are convincing
+and all the same.
 """
 
 import torch
@@ -10,13 +10,13 @@ from torch import Tensor
 from mrigan.data.slices import to_unit
 from mrigan.evaluation.coverage import nearest_distances, thumbnails
 
-# Of how near reals are to each other. Half of it: the nearest of few fresh slices are often nearer
-# than the nearest of few others, but hardly ever by as much.
-_NEAR_QUANTILE, _NEAR_SHARE = 0.01, 0.5
+# Duplicates are nearer than half the distance that only 1 % of the reals stay below. Half, because
+# the nearest two of few slices are often nearer than that quantile of others, but rarely that much.
+_NEAR_QUANTILE, _NEAR_FRACTION = 0.01, 0.5
 
 
 def spread_ratio(real: Tensor, fake: Tensor) -> float:
-    """How much pixels vary from fake to fake, over how much they do from real to real.
+    """Return how much pixels vary from fake to fake, relative to real to real.
 
     Args:
         real: (N, 1, H, W) uint8.
@@ -30,17 +30,18 @@ def spread_ratio(real: Tensor, fake: Tensor) -> float:
 
 
 def duplicate_fraction(real: Tensor, fake: Tensor) -> float:
-    """Share of the fakes with another within half of what all but 1 % of reals have, 0 to 1.
+    """Return the fraction of the fakes that nearly duplicate another fake, 0 to 1.
 
-    0, or next to it, for fakes like the reals.
+    Nearly means within half the 1st percentile of the reals' distances to their nearest neighbour.
+    For fakes like the reals it is 0 or little more.
 
     Args:
         real: (N, 1, H, W) uint8, two at least.
         fake: (M, 1, H, W) uint8, two at least.
     """
     distances = nearest_distances(thumbnails(real))
-    apart = distances[distances > 0]  # a slice that is there twice says nothing of the others
-    near = _NEAR_SHARE * apart.quantile(_NEAR_QUANTILE) if len(apart) else 0.0
+    apart = distances[distances > 0]  # identical reals do not make the others near
+    near = _NEAR_FRACTION * apart.quantile(_NEAR_QUANTILE) if len(apart) else 0.0
     return float((nearest_distances(thumbnails(fake)) <= near).double().mean())
 
 
