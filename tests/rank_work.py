@@ -19,10 +19,8 @@ from mrigan.jobs.train.resume import adopt_initial, resume
 from mrigan.models.augment import Policy
 from mrigan.models.batchnorm import synchronise
 from mrigan.models.dcgan import family as dcgan_family
-from mrigan.models.dcgan import networks as dcgan
 from mrigan.models.family import Augmentation
 from mrigan.models.r3 import family as r3_family
-from mrigan.models.r3 import networks as r3
 from mrigan.models.r3.schedule import gammas, r3_schedule
 from mrigan.runtime.ranks import join
 from mrigan.settings.fields import Settings
@@ -31,31 +29,15 @@ from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.checkpoint import REVISION, decode, encode, restore, snapshot
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.state import build_state
+from tiny import SIZE, SMALLEST, slices, tiny_state
 
-SIZE = (33, 47)
-SLICES = torch.rand(64, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+SLICES = slices(64)
 FEW = 11  # of them, for steps of 8 and 3 images
 PLAIN = {"word": "é", "tensor": 1, "rows": [1, None, (2.5, "é", False)]}
-SMALLEST = r3.Preset(widths=(8, 8, 8, 8, 8))
 
 
 def state_of(micro_batch, preset=None):
-    def networks():
-        if preset is None:
-            return dcgan.Generator(6, *SIZE), dcgan.Discriminator(*SIZE)
-        return r3.Generator(preset, 6, *SIZE), r3.Discriminator(preset, *SIZE)
-
-    state = build_state(
-        networks,
-        g_lr=2e-3,
-        d_lr=1e-3,
-        beta1=0.5,
-        micro_batch=micro_batch,
-        seed=0,
-        device=torch.device("cpu"),
-        with_ema=preset is not None,
-    )
+    state = tiny_state(preset, micro_batch=micro_batch)
     for _name, weight in [*state.G.named_parameters(), *state.D.named_parameters()]:
         if weight.ndim > 1 and bool(
             (weight == 0).all()
@@ -84,7 +66,7 @@ def steps(
     count,
     batch_size,
     accumulation_steps,
-    slices=FEW,
+    reals=FEW,
     preset=None,
     sync=False,
     limit=None,
@@ -112,7 +94,10 @@ def steps(
 
         state.G.register_forward_pre_hook(check)
     plan = Plan(
-        slices=slices, epochs=99, batch_size=batch_size, accumulation_steps=accumulation_steps
+        slices=reals,
+        epochs=99,
+        batch_size=batch_size,
+        accumulation_steps=accumulation_steps,
     )
 
     def take(indices):
@@ -167,9 +152,7 @@ def scenarios(ranks, start, folder):
         "rolled back": steps(ranks, count=5, bad=(8, 11, 19), **two_by_four),
         "begun": begun(ranks, folder),
         # Whatever fits: each rank takes its part of the 64 in one pass.
-        "r3": steps(
-            ranks, count=1, slices=64, preset=SMALLEST, batch_size=64, accumulation_steps=1
-        ),
+        "r3": steps(ranks, count=1, reals=64, preset=SMALLEST, batch_size=64, accumulation_steps=1),
         "r3 full": steps(
             ranks,
             count=2,

@@ -8,16 +8,14 @@ from torch import nn
 
 from mrigan.models.batchnorm import BatchNorm2d
 from mrigan.models.dcgan.family import recipe
-from mrigan.models.dcgan.networks import Discriminator, Generator
 from mrigan.runtime.ranks import ALONE
 from mrigan.training.loop import train
 from mrigan.training.micro_batches import split_by_groups
 from mrigan.training.plan import Plan
 from mrigan.training.running_statistics import RunningStatistics
-from mrigan.training.state import build_state
+from tiny import SIZE, slices, tiny_state
 
-SIZE = (33, 47)
-SLICES = torch.rand(22, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+SLICES = slices(22)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -62,15 +60,7 @@ def test_the_running_statistics_are_those_that_one_group_after_another_leaves():
 
 
 def a_step_of_dcgan(micro_batch):
-    state = build_state(
-        lambda: (Generator(6, *SIZE), Discriminator(*SIZE)),
-        g_lr=2e-3,
-        d_lr=1e-3,
-        beta1=0.5,
-        micro_batch=micro_batch,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+    state = tiny_state(micro_batch=micro_batch)
     plan = Plan(slices=22, epochs=1, batch_size=4, accumulation_steps=6)
     autocast = torch.autocast("cpu", enabled=False)
     (tick,) = train(

@@ -11,7 +11,7 @@ def count(network):
     return sum(weight.numel() for weight in network.parameters())
 
 
-def test_the_parameter_counts_are_the_seeds():
+def test_the_parameter_counts_are_the_notebooks():
     assert count(Generator(100, 200, 160)) == 6_704_833
     assert count(Discriminator(200, 160)) == 421_121
     assert count(Discriminator(200, 160, widths=(16, 32, 64, 128))) == 113_793

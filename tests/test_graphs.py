@@ -9,21 +9,17 @@ from torch.utils._pytree import tree_leaves
 
 from mrigan.models.augment import Policy
 from mrigan.models.dcgan import family as dcgan_family
-from mrigan.models.dcgan import networks as dcgan
 from mrigan.models.family import Augmentation, Ramp
 from mrigan.models.r3 import family as r3_family
-from mrigan.models.r3 import networks as r3
 from mrigan.models.r3.schedule import r3_schedule
 from mrigan.training import graphs, loop
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.graphs import WARM_UP_RUNS, Graphs, Lane
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.state import build_state
+from tiny import SIZE, SMALLEST, slices, tiny_state
 
-SIZE = (33, 47)
-SLICES = torch.rand(20, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
-SMALLEST = r3.Preset(widths=(8, 8, 8, 8, 8))
+SLICES = slices(20)
 
 
 class Recorded:
@@ -66,21 +62,7 @@ class Recorded:
 
 
 def state_of(preset, seed=0, micro_batch=8):
-    def networks():
-        if preset is None:
-            return dcgan.Generator(6, *SIZE), dcgan.Discriminator(*SIZE)
-        return r3.Generator(preset, 6, *SIZE), r3.Discriminator(preset, *SIZE)
-
-    state = build_state(
-        networks,
-        g_lr=2e-3,
-        d_lr=1e-3,
-        beta1=0.0 if preset else 0.5,
-        micro_batch=micro_batch,
-        seed=seed,
-        device=torch.device("cpu"),
-        with_ema=preset is not None,
-    )
+    state = tiny_state(preset, seed=seed, micro_batch=micro_batch, beta1=0.0 if preset else 0.5)
     state.augment = AdaptiveP.of(p=0.5, sign_sum=100.0, pairs=245)
     return state
 

@@ -8,17 +8,14 @@ import torch
 
 from mrigan.errors import DivergedError
 from mrigan.models.dcgan.family import recipe
-from mrigan.models.dcgan.networks import Discriminator, Generator
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.guard import ATTEMPTS, SKIPS, Verdict
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.state import build_state
+from tiny import LATENTS, slices, tiny_state
 
-SIZE = (33, 47)
-LATENTS = 6
 STEP = 4
-SLICES = torch.rand(12, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+SLICES = slices(12)
 TAKEN, SKIPPED, ROLLED_BACK = Verdict.TAKEN, Verdict.SKIPPED, Verdict.ROLLED_BACK
 
 
@@ -29,15 +26,7 @@ def every_step_is_read(monkeypatch):
 
 
 def state_of():
-    return build_state(
-        lambda: (Generator(LATENTS, *SIZE), Discriminator(*SIZE)),
-        g_lr=2e-3,
-        d_lr=1e-3,
-        beta1=0.5,
-        micro_batch=STEP,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+    return tiny_state(micro_batch=STEP)
 
 
 def ticks_of(state, is_bad, *, phase="d", epochs=4, shown=None):

@@ -9,22 +9,18 @@ import torch
 from mrigan.models.augment import Policy
 from mrigan.models.family import Augmentation
 from mrigan.models.r3.family import recipe
-from mrigan.models.r3.networks import Discriminator, Generator, Preset
 from mrigan.models.r3.schedule import gammas, r3_schedule
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.guard import Verdict
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
-from mrigan.training.state import build_state
+from tiny import LATENTS, SIZE, SMALLEST, slices, tiny_state
 
-SIZE = (33, 47)
-LATENTS = 6
-SMALLEST = Preset(widths=(8, 8, 8, 8, 8))
 FP32 = torch.autocast("cpu", enabled=False)
 BF16 = torch.autocast("cpu", torch.bfloat16)
 EVERYTHING = Policy(flips=True, rotation_degrees=15.0)
-SLICES = torch.rand(64, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+SLICES = slices(64)
 
 
 def stir(state):
@@ -37,15 +33,8 @@ def stir(state):
 
 
 def state_of(seed=0, micro_batch=8, rates=(2e-4, 2e-4)):
-    state = build_state(
-        lambda: (Generator(SMALLEST, LATENTS, *SIZE), Discriminator(SMALLEST, *SIZE)),
-        g_lr=rates[0],
-        d_lr=rates[1],
-        beta1=0.0,
-        micro_batch=micro_batch,
-        seed=seed,
-        device=torch.device("cpu"),
-        with_ema=True,
+    state = tiny_state(
+        SMALLEST, seed=seed, micro_batch=micro_batch, g_lr=rates[0], d_lr=rates[1], beta1=0.0
     )
     stir(state)
     # Half of all transformations, and so near a decision that p moves within a step or two.

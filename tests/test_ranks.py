@@ -1,6 +1,5 @@
 """Ranks as real processes that talk over sockets, compared with one rank."""
 
-import importlib.util
 import json
 import os
 import re
@@ -15,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+import rank_work as work
 from mrigan.data.exchange import Assignment
 from mrigan.environment import process_rank
 from mrigan.errors import PeerLostError, SettingsError
@@ -24,10 +24,7 @@ from mrigan.runtime.ranks import ALONE
 from mrigan.training.checkpoint import decode
 from mrigan.training.plan import check_groups_divide
 
-WORK = Path(__file__).with_name("rank_work.py")
-spec = importlib.util.spec_from_file_location("rank_work", WORK)
-work = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(work)
+WORK = Path(work.__file__)
 
 
 def free_port():

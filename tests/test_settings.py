@@ -17,7 +17,7 @@ def problems(options=None, **named):
     return caught.value.problems
 
 
-def test_the_defaults_are_the_seeds():
+def test_the_defaults_are_the_notebooks():
     settings = load_settings()
     assert (settings.image_height, settings.image_width) == (200, 160)
     assert (settings.latent_dim, settings.batch_size, settings.accumulation_steps) == (100, 32, 8)

@@ -8,33 +8,18 @@ import torch
 
 from mrigan.errors import DivergedError, MriganError
 from mrigan.models.dcgan.family import recipe
-from mrigan.models.dcgan.networks import Discriminator, Generator
 from mrigan.models.micro_batch import MicroBatch
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.loop import train
 from mrigan.training.micro_batches import fill_gradients, with_halving
 from mrigan.training.plan import Plan
-from mrigan.training.state import build_state
+from tiny import LATENTS, slices, tiny_state
 
 CPU = torch.device("cpu")
 FP32 = torch.autocast("cpu", enabled=False)
-SIZE = (33, 47)
-LATENTS = 6
 
 
-def state_of(seed=0, micro_batch=4, g_lr=2e-3):
-    return build_state(
-        lambda: (Generator(LATENTS, *SIZE), Discriminator(*SIZE)),
-        g_lr=g_lr,
-        d_lr=1e-3,
-        beta1=0.5,
-        micro_batch=micro_batch,
-        seed=seed,
-        device=CPU,
-    )
-
-
-SLICES = torch.rand(11, 1, *SIZE, generator=torch.Generator().manual_seed(3)) * 2 - 1
+SLICES = slices(11)
 
 
 def plan_of(epochs=3, slices=11, batch_size=4, accumulation_steps=2):
@@ -96,7 +81,7 @@ def test_no_slice_of_an_epoch_is_left_out_or_shown_twice():
         shown.extend(indices.tolist())
         return SLICES[indices]
 
-    state, plan = state_of(), plan_of(epochs=2)
+    state, plan = tiny_state(), plan_of(epochs=2)
     ticks = list(
         train(
             state,
@@ -122,7 +107,7 @@ def gradients(network):
 @pytest.mark.parametrize("cut", [(7,), (4, 3), (3, 3, 1), (1,) * 7])
 def test_cutting_a_step_into_ragged_micro_batches_does_not_change_the_gradients(cut):
     # Without batch statistics and dropout: with them it does, and the docs say so.
-    state = state_of()
+    state = tiny_state()
     G, D = state.G.double().eval(), state.D.double().eval()
     real, z = SLICES[:7].double(), torch.randn(7, LATENTS, dtype=torch.double)
 
@@ -140,7 +125,7 @@ def test_cutting_a_step_into_ragged_micro_batches_does_not_change_the_gradients(
 
 
 def test_each_half_step_leaves_the_other_network_alone():
-    state = state_of()
+    state = tiny_state()
     G, D = state.G, state.D
     batch = MicroBatch(z=torch.randn(3, LATENTS), real=SLICES[:3])
     filled("d", G, D, iter([batch]), step_images=3)
@@ -152,7 +137,7 @@ def test_each_half_step_leaves_the_other_network_alone():
 
 
 def test_the_first_d_loss_is_that_of_a_d_that_can_not_tell():
-    tick = next(ticks_of(state_of(), plan_of()))
+    tick = next(ticks_of(tiny_state(), plan_of()))
     d_loss = float(tick.sums["d_loss"]) / tick.step_images
     assert d_loss == pytest.approx(2 * math.log(2), rel=0.05)
     parts = float(tick.sums["real_loss"]) + float(tick.sums["fake_loss"])
@@ -160,7 +145,7 @@ def test_the_first_d_loss_is_that_of_a_d_that_can_not_tell():
 
 
 def test_d_learns_to_tell_noise_from_flat_pictures():
-    ticks = ticks_of(state_of(g_lr=1e-9), plan_of(epochs=30))
+    ticks = ticks_of(tiny_state(g_lr=1e-9), plan_of(epochs=30))
     losses = [float(tick.sums["d_loss"]) / tick.step_images for tick in ticks]
     assert losses[0] > 1.2
     assert sum(losses[-10:]) / 10 < 0.7
@@ -170,17 +155,17 @@ def test_d_learns_to_tell_noise_from_flat_pictures():
 @pytest.mark.parametrize("cut", [1, 2, 3, 5])
 def test_a_run_cut_anywhere_and_continued_has_the_same_bits(cut, autocast):
     plan = plan_of()
-    whole = state_of()
+    whole = tiny_state()
     rows = [tick.images_seen for tick in ticks_of(whole, plan, autocast=autocast)]
 
-    first = state_of()
+    first = tiny_state()
     ticks = ticks_of(first, plan, autocast=autocast)
     for _ in range(cut):
         next(ticks)
     data = encode(snapshot(first))
 
     torch.manual_seed(99)  # nothing may hang on what the process drew before
-    second = state_of(seed=5)
+    second = tiny_state(seed=5)
     restore(second, decode(data))
     rest = [tick.images_seen for tick in ticks_of(second, plan, autocast=autocast)]
     assert rest == rows[cut:]
@@ -191,14 +176,14 @@ def test_a_run_cut_anywhere_and_continued_has_the_same_bits(cut, autocast):
 def test_another_seed_is_another_run():
     runs = []
     for seed in (0, 1):
-        state = state_of(seed)
+        state = tiny_state(seed)
         list(ticks_of(state, plan_of(epochs=1), seed=seed))
         runs.append(state.G.project.weight.detach())
     assert not torch.equal(*runs)
 
 
 def test_a_snapshot_is_a_copy_that_training_does_not_touch():
-    state = state_of()
+    state = tiny_state()
     ticks = ticks_of(state, plan_of())
     next(ticks)
     saved = snapshot(state)
@@ -209,7 +194,7 @@ def test_a_snapshot_is_a_copy_that_training_does_not_touch():
 
 
 def test_weights_that_are_not_finite_are_never_saved():
-    state = state_of()
+    state = tiny_state()
     with torch.no_grad():
         state.G.project.weight[0, 0] = math.inf
     with pytest.raises(DivergedError, match="not finite"):
@@ -236,14 +221,14 @@ def limit_of(network, images):
 
 
 def test_out_of_memory_repeats_the_step_in_smaller_cuts():
-    state = state_of(micro_batch=8)
+    state = tiny_state(micro_batch=8)
     limit_of(state.G, 3)
     plan = plan_of(epochs=2, batch_size=8, accumulation_steps=1)
     ticks = list(ticks_of(state, plan))
     assert [tick.step_images for tick in ticks] == [8, 3, 8, 3]
     assert ticks[-1].micro_batch == 2
 
-    by_twos = state_of(micro_batch=2)  # as if it had been cut so from the start
+    by_twos = tiny_state(micro_batch=2)  # as if it had been cut so from the start
     list(ticks_of(by_twos, plan))
     assert_same_bits(weights(state), weights(by_twos))
 
@@ -271,7 +256,7 @@ def test_libraries_that_get_no_memory_are_heard_like_torch(said):
 
 
 def test_out_of_memory_with_one_image_says_what_to_do():
-    state = state_of()
+    state = tiny_state()
     limit_of(state.D, 0)
     with pytest.raises(MriganError, match="MRIGAN_IMAGE_HEIGHT"):
         next(ticks_of(state, plan_of()))

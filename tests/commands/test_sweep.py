@@ -8,7 +8,10 @@ import signal
 import pytest
 import torch
 
-from mrigan.jobs.sweep import markdown
+from mrigan.artifacts.history import EpochRow
+from mrigan.artifacts.run_status import BestScore
+from mrigan.jobs.sweep import Result, markdown
+from mrigan.models.family import Ramp
 from mrigan.storage.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -80,22 +83,26 @@ def test_runs_that_diverge_are_lines_of_the_table(sweep, tmp_path, monkeypatch):
 
 
 def test_the_table_has_the_best_first_and_a_run_without_a_score_last():
-    def row(gamma, **facts):
-        return {
-            "gamma": gamma,
-            "start": 1.0,
-            "end": 2.5,
-            "outcome": "completed",
-            "best": {},
-            **facts,
-        }
+    def result(gamma, swd=None, images_seen=0, outcome="completed", best=None):
+        measured = {"swd_floor": 0.125, "swd_against": "holdout", "score_seconds": 1.0}
+        row = {"epoch": 1, "images_seen": images_seen, "seconds": 1.0, "images_per_second": 1.0}
+        if swd is not None:
+            row |= measured | {"swd": swd, "spread": 1.0, "duplicates": 0.0}
+        return Result(
+            gamma=gamma,
+            schedule=Ramp(1.0, 2.5),
+            outcome=outcome,
+            last=EpochRow.from_json(row),
+            best=best,
+            uri="",
+        )
 
     table = markdown(
         [
-            row("a", swd=0.5, images_seen=1000),
-            row("b", outcome="diverged", swd=0.1),
-            row("c"),
-            row("d", swd=0.25, swd_floor=0.125, best={"swd": 0.2, "images_seen": 512_000}),
+            result("a", swd=0.5, images_seen=1000),
+            result("b", outcome="diverged", swd=0.1),
+            result("c"),
+            result("d", swd=0.25, best=BestScore(3, 512_000, 0.2)),
         ]
     )
     assert re.findall(r"^\| (\w) \|", table, re.MULTILINE) == ["d", "a", "c", "b"]

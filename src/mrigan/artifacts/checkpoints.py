@@ -7,8 +7,9 @@ believes only a pair that verifies, newest first, and falls back past the others
 import hashlib
 import json
 import logging
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from mrigan.artifacts.run_tree import JsonObject
 from mrigan.errors import AlreadyExistsError, StorageError
 from mrigan.storage.store import Store
 
@@ -21,7 +22,7 @@ class SavedCheckpoint(NamedTuple):
     """A pair that verified."""
 
     images_seen: int
-    facts: dict[str, Any]
+    facts: JsonObject
     data: bytes
 
 
@@ -30,7 +31,7 @@ def checkpoint_key(images_seen: int, suffix: str) -> str:
     return f"{FOLDER}/{images_seen:09d}.{suffix}"
 
 
-def publish_checkpoint(store: Store, images_seen: int, data: bytes, facts: dict[str, Any]) -> None:
+def publish_checkpoint(store: Store, images_seen: int, data: bytes, facts: JsonObject) -> None:
     """Write the pair; the same pair again is fine.
 
     Raises:
@@ -102,7 +103,7 @@ def _list(store: Store, *suffixes: str) -> list[int]:
     )
 
 
-def _read_facts(store: Store, key: str) -> dict[str, Any] | None:
+def _read_facts(store: Store, key: str) -> JsonObject | None:
     if store.head(key) is None:
         return None
     try:

@@ -41,7 +41,7 @@ class EpochRow:
         """A mean, or ``augment_p``, by its name in the JSON."""
         return self.augment_p if key == "augment_p" else self.means.get(key)
 
-    def to_json(self) -> dict[str, Any]:  # a JSON object
+    def to_json(self) -> run_tree.JsonObject:
         """One flat object."""
         score = asdict(self.score) if self.score else {}
         return {

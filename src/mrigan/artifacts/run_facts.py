@@ -71,7 +71,7 @@ class RunFacts:
     versions: Mapping[str, str]
     initial: InitialFacts | None = None
 
-    def to_json(self) -> dict[str, Any]:  # a JSON object
+    def to_json(self) -> run_tree.JsonObject:
         """One object, nested as here."""
         facts = asdict(self)
         if self.initial is None:
@@ -116,7 +116,7 @@ def read_run_facts(store: Store, revision: int) -> RunFacts | None:
     return facts
 
 
-def _completed(identity: Mapping[str, Any]) -> dict[str, Any]:
+def _completed(identity: Mapping[str, Any]) -> run_tree.JsonObject:
     """The identity with what earlier versions left open."""
     return {
         name: _SETTINGS_BEFORE[name] if value is None and name in _SETTINGS_BEFORE else value

@@ -24,6 +24,9 @@ BEST = "model/best.safetensors"
 BEST_CONFIG = "model/best.json"
 
 
+JsonObject = dict[str, Any]  # as the json module has it; structs read their own from it
+
+
 def sample_grid(epoch: int) -> str:
     """The key of the grid drawn after ``epoch``, from 1."""
     return f"samples/epoch-{epoch:04d}.png"
@@ -34,7 +37,7 @@ def has_run(store: Store) -> bool:
     return any(store.head(key) is not None for key in (RUN, RUN_BEFORE))
 
 
-def read_json(store: Store, key: str) -> dict[str, Any] | None:
+def read_json(store: Store, key: str) -> JsonObject | None:
     """The object at ``key``; None if there is none.
 
     Raises:
@@ -59,7 +62,7 @@ def write_json(store: Store, key: str, value: Mapping[str, object]) -> None:
     store.put(key, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def read_rows(store: Store, key: str) -> list[dict[str, Any]]:  # JSON objects
+def read_rows(store: Store, key: str) -> list[JsonObject]:
     """The JSON lines at ``key``, none if it is absent; a torn last line is left out."""
     if store.head(key) is None:
         return []

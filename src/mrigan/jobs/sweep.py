@@ -4,14 +4,15 @@
 one below OUTPUT_URI: the same command again resumes the sweep.
 """
 
-import json
 import logging
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 from mrigan.artifacts import run_tree
+from mrigan.artifacts.history import EpochRow, Score, read_history
+from mrigan.artifacts.run_status import BestScore
 from mrigan.data.pack import PullInterrupted
 from mrigan.environment import process_rank
 from mrigan.errors import DivergedError, SettingsError
@@ -23,7 +24,7 @@ from mrigan.runtime.ranks import ALONE
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
-from mrigan.storage.store import Store, open_store
+from mrigan.storage.store import open_store
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,55 @@ _READING = (
     "swd: sliced-Wasserstein distance of what the run drew at its end from real slices; the floor "
     "is that of other real slices. Lower is better. One seed each: small differences are chance."
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What came of one run."""
+
+    gamma: str
+    schedule: Ramp
+    outcome: str
+    last: EpochRow | None
+    best: BestScore | None
+    uri: str
+
+    @property
+    def score(self) -> Score | None:
+        """That of the last epoch."""
+        return self.last.score if self.last else None
+
+    def rank(self) -> tuple[bool, float]:
+        """What to sort by: better first."""
+        return self.outcome != "completed", self.score.swd if self.score else math.inf
+
+    def to_json(self) -> run_tree.JsonObject:
+        """One object, as in sweep.json."""
+        kept = ("images_seen", "swd", "swd_floor", "swd_against", "coverage", "real_sign")
+        last = self.last.to_json() if self.last else {}
+        best = self.best._asdict() if self.best else {}
+        return {
+            "gamma": self.gamma,
+            "start": round(self.schedule.start, 4),
+            "end": round(self.schedule.end, 4),
+            "outcome": self.outcome,
+            **{name: last[name] for name in (*kept, "augment_p") if name in last},
+            "best": {name: best[name] for name in ("images_seen", "swd") if name in best},
+            "uri": self.uri,
+        }
+
+    def cells(self) -> tuple[str, ...]:
+        """Its line of the table."""
+        score, best, (start, end) = self.score, self.best, self.schedule
+        numbers = (score.swd, score.swd_floor, score.coverage) if score else (None,) * 3
+        return (
+            self.gamma,
+            f"{round(start, 4):g} → {round(end, 4):g}",
+            self.outcome,
+            f"{self.last.images_seen if self.last else 0:,}",
+            *("–" if number is None else f"{number:.4f}" for number in numbers),
+            f"{best.swd:.4f} at {best.images_seen:,}" if best else "–",
+        )
 
 
 def sweep(settings: Settings, options: Mapping[str, str], stop: StopRequest, *, images: int) -> int:
@@ -58,7 +108,7 @@ def sweep(settings: Settings, options: Mapping[str, str], stop: StopRequest, *, 
             return INTERRUPTED
         epochs = math.ceil(images / len(pack.training))
         settings = settings.model_copy(update={"epochs": epochs})
-    rows = []
+    results = []
     for name in _gammas(settings):
         uri = f"{settings.output_uri.rstrip('/')}/{name}"
         chosen = {"gamma": name, "output_uri": uri, "epochs": settings.epochs}
@@ -74,8 +124,8 @@ def sweep(settings: Settings, options: Mapping[str, str], stop: StopRequest, *, 
             return INTERRUPTED
         if status not in {0, DivergedError.exit_status}:
             return status
-        rows.append(_result(settings, name, uri, has_diverged=bool(status)))
-    _publish(settings, rows)
+        results.append(_result(settings, name, uri, has_diverged=bool(status)))
+    _publish(settings, results)
     return 0
 
 
@@ -102,60 +152,39 @@ def _gammas(settings: Settings) -> Mapping[str, Ramp]:
     return family_of(settings.model).gammas(settings.image_height, settings.image_width)
 
 
-def _result(settings: Settings, name: str, uri: str, *, has_diverged: bool) -> dict[str, Any]:
+def _result(settings: Settings, name: str, uri: str, *, has_diverged: bool) -> Result:
     """What came of one run, from what it has published."""
     store = open_store(uri, storage_options(settings))
-    rows = run_tree.read_rows(store, run_tree.METRICS)
-    last = rows[-1] if rows else {}
-    ramp = _gammas(settings)[name]
-    kept = ("images_seen", "swd", "swd_floor", "swd_against", "coverage", "real_sign", "augment_p")
-    best = run_tree.read_json(store, run_tree.BEST_CONFIG) or {}
-    return {
-        "gamma": name,
-        "start": round(ramp.start, 4),
-        "end": round(ramp.end, 4),
-        "outcome": "diverged" if has_diverged else "completed",
-        **{field: last[field] for field in kept if field in last},
-        "best": {field: best[field] for field in ("images_seen", "swd") if field in best},
-        "uri": uri,
-    }
+    rows = read_history(store)
+    best = run_tree.read_json(store, run_tree.BEST_CONFIG)
+    return Result(
+        gamma=name,
+        schedule=_gammas(settings)[name],
+        outcome="diverged" if has_diverged else "completed",
+        last=rows[-1] if rows else None,
+        best=BestScore(*(best[field] for field in BestScore._fields)) if best else None,
+        uri=uri,
+    )
 
 
-def _publish(settings: Settings, rows: list[dict[str, Any]]) -> None:
-    store: Store = open_store(settings.output_uri, storage_options(settings))
-    table = markdown(rows)
-    results = {"settings": settings.model_dump(mode="json", exclude={"gamma"}), "runs": rows}
-    store.put(RESULTS, (json.dumps(results, indent=2) + "\n").encode())
+def _publish(settings: Settings, results: list[Result]) -> None:
+    store = open_store(settings.output_uri, storage_options(settings))
+    table = markdown(results)
+    runs = [result.to_json() for result in results]
+    about = {"settings": settings.model_dump(mode="json", exclude={"gamma"}), "runs": runs}
+    run_tree.write_json(store, RESULTS, about)
     store.put(TABLE, table.encode())
     if settings.log_format == "json":
-        for row in rows:
-            log.info("sweep_result", extra=row)
+        for run in runs:
+            log.info("sweep_result", extra=run)
     else:
         sys.stdout.write(table)
     log.info("published", extra={"table": f"{store.uri}/{TABLE}"})
 
 
-def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table of ``rows``, the best score first, runs without one last."""
-    ranked = sorted(rows, key=lambda row: (row["outcome"] != "completed", row.get("swd", math.inf)))
-    lines = [_COLUMNS, ("---",) * len(_COLUMNS), *(_cells(row) for row in ranked)]
+def markdown(results: list[Result]) -> str:
+    """The table of ``results``, the best score first, runs without one last."""
+    ranked = sorted(results, key=Result.rank)
+    lines = [_COLUMNS, ("---",) * len(_COLUMNS), *(result.cells() for result in ranked)]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return f"{table}\n\n{_READING}\n"
-
-
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    best = row["best"]
-    return (
-        row["gamma"],
-        f"{row['start']:g} → {row['end']:g}",
-        row["outcome"],
-        f"{row.get('images_seen', 0):,}",
-        _number(row, "swd"),
-        _number(row, "swd_floor"),
-        _number(row, "coverage"),
-        f"{best['swd']:.4f} at {best['images_seen']:,}" if "swd" in best else "–",
-    )
-
-
-def _number(row: dict[str, Any], name: str) -> str:
-    return f"{row[name]:.4f}" if name in row else "–"

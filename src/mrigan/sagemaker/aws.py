@@ -21,6 +21,7 @@ from mrigan.errors import MriganError, SettingsError
 from mrigan.storage.session import open_session
 
 Request = dict[str, Any]  # one call's arguments, in AWS's own words
+Answer = dict[str, Any]  # what AWS says, in its own words
 AWS_ERRORS = (BotoCoreError, ClientError)
 _ATTEMPTS = 5
 _CONNECT_SECONDS = 10

@@ -4,10 +4,9 @@ What these credentials may not look at is said to be unchecked: the job's role i
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from mrigan.errors import MriganError
-from mrigan.sagemaker.aws import AWS_ERRORS, Aws, Request, explain, is_denied, is_missing
+from mrigan.sagemaker.aws import AWS_ERRORS, Answer, Aws, Request, explain, is_denied, is_missing
 from mrigan.sagemaker.contract import CHANNEL
 from mrigan.sagemaker.rules import image_region
 from mrigan.storage.connection import Connection
@@ -164,15 +163,15 @@ class Checks:
         pages = client.get_paginator("list_service_quotas").paginate(ServiceCode="sagemaker")
         return {quota["QuotaName"]: quota["Value"] for page in pages for quota in page["Quotas"]}
 
-    def _ask(self, service: str, operation: str, doing: str) -> dict[str, Any]:
+    def _ask(self, service: str, operation: str, doing: str) -> Answer:
         try:
-            answer: dict[str, Any] = getattr(self._aws.client(service), operation)()
+            answer: Answer = getattr(self._aws.client(service), operation)()
         except AWS_ERRORS as error:
             raise explain(error, doing) from error
         return answer
 
 
-def _trusts(document: dict[str, Any]) -> bool:
+def _trusts(document: Answer) -> bool:
     """Whether a trust policy lets SageMaker assume the role; conditions are not judged."""
     statements = document.get("Statement", [])
     for statement in [statements] if isinstance(statements, dict) else statements:

@@ -12,6 +12,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ru
 
 import json
 import os.path
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,7 +185,7 @@ def _config(name: str) -> Path:
     return ml_root() / "input" / "config" / f"{name}.json"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> Mapping[str, Any] | None:
     """The JSON object in a file of the platform's; None if there is no such file."""
     try:
         found = json.loads(path.read_bytes())

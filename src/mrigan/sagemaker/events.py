@@ -7,11 +7,11 @@ job does not depend on anyone following it.
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from mrigan.errors import MriganError
 from mrigan.sagemaker.aws import (
     AWS_ERRORS,
+    Answer,
     Aws,
     code_of,
     explain,
@@ -48,7 +48,7 @@ class Notice:
 class Ended:
     """Nothing more comes; ``description`` is DescribeTrainingJob's answer."""
 
-    description: dict[str, Any]
+    description: Answer
 
 
 Event = StatusChanged | LogLine | Notice | Ended
@@ -102,7 +102,7 @@ class _Follower:
         self._message = ""
         self._failing_since: float | None = None
         self._reminded = clock() - _REMIND_SECONDS
-        self.description: dict[str, Any] = {}
+        self.description: Answer = {}
 
     @property
     def ended(self) -> bool:
@@ -130,7 +130,7 @@ class _Follower:
             Notice("the log can't be read: allow logs:DescribeLogStreams and logs:GetLogEvents")
         ]
 
-    def _changes(self, transitions: list[dict[str, Any]]) -> list[Event]:
+    def _changes(self, transitions: list[Answer]) -> list[Event]:
         """New stages, and another message of the stage that lasts."""
         changes: list[Event] = []
         for number, stage in enumerate(transitions, start=1):

@@ -2,8 +2,8 @@
 
 import re
 from dataclasses import dataclass
-from typing import Any
 
+from mrigan.sagemaker.aws import Answer
 from mrigan.sagemaker.contract import PLATFORM_FOLDER
 
 STOPPED = 10
@@ -37,7 +37,7 @@ class Outcome:
     billed_seconds: int
 
 
-def outcome_of(description: dict[str, Any]) -> Outcome:
+def outcome_of(description: Answer) -> Outcome:
     """Read DescribeTrainingJob's answer about a job that has ended."""
     status, problem = _judged(description)
     return Outcome(
@@ -49,7 +49,7 @@ def outcome_of(description: dict[str, Any]) -> Outcome:
     )
 
 
-def run_uri(description: dict[str, Any]) -> str:
+def run_uri(description: Answer) -> str:
     """Where a job writes its run: the OUTPUT_URI that it was launched with."""
     named = str(description.get("HyperParameters", {}).get("output_uri", ""))
     if named:
@@ -59,7 +59,7 @@ def run_uri(description: dict[str, Any]) -> str:
     return path.removesuffix(suffix) if path.endswith(suffix) else ""
 
 
-def _judged(description: dict[str, Any]) -> tuple[int, str]:
+def _judged(description: Answer) -> tuple[int, str]:
     name, status = description["TrainingJobName"], description["TrainingJobStatus"]
     if status == "Completed":
         return 0, ""

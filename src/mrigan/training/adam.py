@@ -5,7 +5,7 @@ around it would import ``torch._dynamo``, which costs each start seconds, and th
 read whether a step is skipped.
 """
 
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,14 @@ from torch.optim.adam import adam
 
 EPS = 1e-8
 _FUSED_ON = ("cuda", "cpu")
+
+
+class AdamState(TypedDict):
+    """What is saved of an optimizer."""
+
+    steps: Tensor
+    first: list[Tensor]
+    second: list[Tensor]
 
 
 class Adam:
@@ -66,12 +74,12 @@ class Adam:
             maximize=False,
         )
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> AdamState:
         """The moments and counts, as they are, not copies."""
         return {"steps": self.steps, "first": self.moments[0], "second": self.moments[1]}
 
     @torch.no_grad()
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
+    def load_state_dict(self, saved: AdamState) -> None:
         """Copy what ``state_dict`` gave, from any device."""
         self.steps.copy_(saved["steps"])
         for ours, theirs in zip(self.moments, (saved["first"], saved["second"]), strict=True):

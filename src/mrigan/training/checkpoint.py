@@ -9,6 +9,7 @@ from mrigan.errors import DivergedError
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.state import TrainingState
 
+Snapshot = dict[str, Any]  # tensors, numbers and text, nested as ``copied`` makes them
 # Of the networks and of what a checkpoint holds: a run of another revision can't be resumed.
 REVISION = 2
 
@@ -19,7 +20,7 @@ def is_finite(state: TrainingState) -> bool:
     return bool(torch.isfinite(norms.sum()))
 
 
-def snapshot(state: TrainingState) -> dict[str, Any]:
+def snapshot(state: TrainingState) -> Snapshot:
     """Copy ``state`` to the CPU, ready to be encoded while training goes on.
 
     Raises:
@@ -43,7 +44,7 @@ def check_finite(state: TrainingState) -> None:
         )
 
 
-def copied(state: TrainingState, device: torch.device | str) -> dict[str, Any]:
+def copied(state: TrainingState, device: torch.device | str) -> Snapshot:
     """Copy ``state`` to ``device``, for ``restore``."""
     parts = {
         "G": state.G.state_dict(),
@@ -59,11 +60,11 @@ def copied(state: TrainingState, device: torch.device | str) -> dict[str, Any]:
         "attempt": state.attempt,
         "skips": state.skips,
     }
-    on_device: dict[str, Any] = _copied(parts, device)
+    on_device: Snapshot = _copied(parts, device)
     return on_device
 
 
-def restore(state: TrainingState, saved: dict[str, Any]) -> None:
+def restore(state: TrainingState, saved: Snapshot) -> None:
     """Put ``state`` where ``saved`` was; it must have been built with the same settings."""
     device = next(state.G.parameters()).device
     state.G.load_state_dict(saved["G"])
@@ -81,7 +82,7 @@ def restore(state: TrainingState, saved: dict[str, Any]) -> None:
     state.skips = _copied(saved["skips"], device)
 
 
-def adopt(state: TrainingState, weights: dict[str, Any]) -> None:
+def adopt(state: TrainingState, weights: Snapshot) -> None:
     """Give the networks of a fresh ``state`` the weights of another run's snapshot.
 
     Optimizers and progress stay fresh. Where the other run kept no EMA, it starts as G.
@@ -92,16 +93,16 @@ def adopt(state: TrainingState, weights: dict[str, Any]) -> None:
         state.G_ema.load_state_dict(weights["G_ema"] or weights["G"])
 
 
-def encode(saved: dict[str, Any]) -> bytes:
+def encode(saved: Snapshot) -> bytes:
     """The bytes of a checkpoint file."""
     buffer = io.BytesIO()
     torch.save(saved, buffer)
     return buffer.getvalue()
 
 
-def decode(data: bytes) -> dict[str, Any]:
+def decode(data: bytes) -> Snapshot:
     """The snapshot in ``data``; nothing but tensors, numbers and strings is accepted."""
-    saved: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    saved: Snapshot = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     return saved
 
 

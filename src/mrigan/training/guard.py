@@ -7,13 +7,12 @@ so does the same.
 """
 
 from enum import Enum
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mrigan.errors import DivergedError
-from mrigan.training.checkpoint import copied, is_finite, restore
+from mrigan.training.checkpoint import Snapshot, copied, is_finite, restore
 from mrigan.training.state import TrainingState
 
 SKIPS = 3
@@ -37,7 +36,7 @@ class Guard:
 
     def __init__(self, state: TrainingState) -> None:
         self._state = state
-        self._copy: dict[str, Any] | None = None
+        self._copy: Snapshot | None = None
         self._steps = 0
         self._bad = int(state.skips[0])  # steps in a row, up to the last that was read
         self.skipped = 0  # steps, at the last read

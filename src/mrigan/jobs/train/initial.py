@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import newest_checkpoint
@@ -14,7 +13,7 @@ from mrigan.models.family import d_resolutions
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences
 from mrigan.storage.store import Store, open_store
-from mrigan.training.checkpoint import REVISION, decode
+from mrigan.training.checkpoint import REVISION, Snapshot, decode
 
 _MUST_AGREE = ("model", "image_height", "image_width", "latent_dim")
 _WEIGHTS = ("G", "D", "G_ema")
@@ -44,7 +43,7 @@ def check_holdout(initial: Initial, manifest: Iterable[ManifestEntry]) -> None:
         )
 
 
-def read_initial(settings: Settings) -> tuple[Initial, dict[str, Any]]:
+def read_initial(settings: Settings) -> tuple[Initial, Snapshot]:
     """Read the newest weights of the run at INIT_FROM.
 
     Args:

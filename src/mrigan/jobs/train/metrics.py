@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 
 from mrigan.artifacts.history import EpochRow, scored
 from mrigan.artifacts.run_status import BestScore
+from mrigan.artifacts.run_tree import JsonObject
 from mrigan.jobs.train import alarms
 from mrigan.jobs.train.generators import Best
 from mrigan.jobs.train.samples import Samples
@@ -124,7 +124,7 @@ class Metrics:
         return row
 
 
-def summary_of(rows: Sequence[EpochRow], best: BestScore | None) -> dict[str, Any]:  # a JSON object
+def summary_of(rows: Sequence[EpochRow], best: BestScore | None) -> JsonObject:
     """How training goes, for status.json: the last score, the best one, the alarms."""
     names = ("swd", "swd_floor", "swd_against", "coverage")
     last = asdict(found[-1].score) if (found := scored(rows)) else {}

@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from mrigan.artifacts.checkpoints import delete_after, newest_checkpoint
 from mrigan.artifacts.history import EpochRow, read_history
@@ -10,12 +9,10 @@ from mrigan.jobs.train.initial import Initial, read_initial
 from mrigan.jobs.train.prepare import FoundRun, Run
 from mrigan.runtime.ranks import OnMain
 from mrigan.settings.fields import Settings
-from mrigan.training.checkpoint import adopt, decode, restore
+from mrigan.training.checkpoint import Snapshot, adopt, decode, restore
 from mrigan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
-
-Snapshot = dict[str, Any]  # of tensors, as training.checkpoint makes it
 
 
 @dataclass(frozen=True, kw_only=True)
