@@ -176,7 +176,7 @@ def test_a_run_cut_anywhere_and_continued_has_the_same_bits(cut, autocast):
 def test_another_seed_is_another_run():
     runs = []
     for seed in (0, 1):
-        state = tiny_state(seed)
+        state = tiny_state(seed=seed)
         list(ticks_of(state, plan_of(epochs=1), seed=seed))
         runs.append(state.G.project.weight.detach())
     assert not torch.equal(*runs)
