@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 from mrigan.jobs.build import fresh_state, recipe_of
 from mrigan.models.augment import draw_randoms, warp_of
-from mrigan.models.micro_batch import MicroBatch
+from mrigan.models.family import MicroBatch
 from mrigan.runtime.device import Hardware
 from mrigan.settings.fields import Settings
 from mrigan.training.loop import train

@@ -8,7 +8,7 @@ import torch
 
 from mrigan.errors import DivergedError, MriganError
 from mrigan.models.dcgan.family import recipe
-from mrigan.models.micro_batch import MicroBatch
+from mrigan.models.family import MicroBatch
 from mrigan.training.checkpoint import decode, encode, restore, snapshot
 from mrigan.training.loop import train
 from mrigan.training.micro_batches import fill_gradients, with_halving

@@ -18,8 +18,7 @@ from mrigan.data.slices import to_unit
 from mrigan.models.augment import Policy, Randoms, draw_randoms, warp_of
 from mrigan.models.batchnorm import norms_of
 from mrigan.models.dcgan.networks import DROPOUT
-from mrigan.models.family import Dropout, Half, Recipe
-from mrigan.models.micro_batch import MicroBatch
+from mrigan.models.family import Dropout, Half, MicroBatch, Recipe
 from mrigan.settings.models import MODELS
 from mrigan.training.inputs import draw_keep, draw_latents
 from mrigan.training.micro_batches import fill_gradients

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from mrigan.cli import commands
 from mrigan.errors import SettingsError
@@ -56,6 +56,10 @@ class _Parser(argparse.ArgumentParser):
         raise SettingsError(f"{problem}; `{self.prog} --help` shows how")
 
 
+Command = Callable[[argparse.Namespace, list[str], StopRequest], int]
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The command line; a mistake in one is a SettingsError."""
     parser = _Parser(
@@ -63,115 +67,77 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"mrigan {version('mrigan')}")
     named = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    train = _add(
-        named,
-        "train",
-        commands.train,
-        "the job: slices in, a trained generator out",
-        usage="mrigan train [--SETTING VALUE ...]",
-    )
+    train = _add(named, "train", commands.train, "the job: slices in, a trained generator out", "")
     train.description, train.epilog = _TRAIN_HELP, _TRAIN_EPILOG
     add_options(train)
+    _add_fetch(named)
+    _add_phantom(named)
+    doctor = _add(
+        named, "doctor", commands.doctor, "say what machine, settings and credentials can do", ""
+    )
+    doctor.description = _DOCTOR_HELP
+    add_options(doctor)
+    _add_sweep(named)
+    _add_preview(named)
+    summary = "run the job on SageMaker, follow it, report how it ended"
+    add_launch_options(_add(named, "launch", commands.launch, summary, ""))
+    return parser
 
+
+def _add_fetch(named: _Commands) -> None:
     fetch = _add(named, "fetch", commands.fetch, "bring a run's artifacts to a folder, verified")
     fetch.add_argument("uri", help="the run: its OUTPUT_URI")
     fetch.add_argument("folder", type=Path, help="where to; what is there and whole is kept")
-    fetch.add_argument(
-        "--only",
-        default="",
-        metavar="PARTS",
-        help="some of samples,plots,model,checkpoints [everything]",
-    )
+    parts = "some of samples,plots,model,checkpoints [everything]"
+    fetch.add_argument("--only", default="", metavar="PARTS", help=parts)
 
-    phantom = _add(
-        named, "phantom", commands.phantom, "write procedural brain-like slices to a URI"
-    )
+
+def _add_phantom(named: _Commands) -> None:
+    summary = "write procedural brain-like slices to a URI"
+    phantom = _add(named, "phantom", commands.phantom, summary)
     phantom.add_argument("uri", help="a folder or s3://bucket/prefix")
     phantom.add_argument("--count", type=int, default=256, help="slices [256]")
     phantom.add_argument("--height", type=int, default=200, help="pixels [200]")
     phantom.add_argument("--width", type=int, default=160, help="pixels [160]")
     phantom.add_argument("--if-empty", action="store_true", help="only if nothing is there yet")
-    phantom.add_argument(
-        "--from",
-        dest="folder",
-        type=Path,
-        metavar="DIR",
-        help="upload the files below DIR instead of phantoms",
-    )
+    files = "upload the files below DIR instead of phantoms"
+    phantom.add_argument("--from", dest="folder", type=Path, metavar="DIR", help=files)
 
-    doctor = _add(
-        named,
-        "doctor",
-        commands.doctor,
-        "say what machine, settings and credentials can do",
-        usage="mrigan doctor [--SETTING VALUE ...]",
-    )
-    doctor.description = _DOCTOR_HELP
-    add_options(doctor)
 
-    sweep = _add(
-        named,
-        "gamma-sweep",
-        commands.gamma_sweep,
-        "try each of r3's gamma schedules in a short run of its own; make a table",
-        usage="mrigan gamma-sweep --model r3-... [--SETTING VALUE ...]",
-    )
+def _add_sweep(named: _Commands) -> None:
+    summary = "try each of r3's gamma schedules in a short run of its own; make a table"
+    sweep = _add(named, "gamma-sweep", commands.gamma_sweep, summary, "--model r3-... ")
     sweep.description = _SWEEP_HELP
-    sweep.add_argument(
-        "--images",
-        type=int,
-        default=300_000,
-        help="reals each run shows D, about, unless --epochs is given [300000]",
-    )
+    images = "reals each run shows D, about, unless --epochs is given [300000]"
+    sweep.add_argument("--images", type=int, default=300_000, help=images)
     add_options(sweep)
 
-    preview = _add(
-        named,
-        "preview",
-        commands.preview,
-        "draw a sheet of augmented slices, to look at before training",
-        usage="mrigan preview SHEET [--SETTING VALUE ...]",
-    )
+
+def _add_preview(named: _Commands) -> None:
+    summary = "draw a sheet of augmented slices, to look at before training"
+    preview = _add(named, "preview", commands.preview, summary, "SHEET ")
     preview.description = _PREVIEW_HELP
     preview.add_argument("sheet", help="the PNG to write: a path, or s3://bucket/key")
     preview.add_argument("--rows", type=int, default=6, help="slices [6]")
     preview.add_argument("--columns", type=int, default=9, help="the slice and its variants [9]")
-    preview.add_argument(
-        "--p",
-        type=float,
-        default=0.8,
-        help="probability of each transformation; training goes no higher than 0.8 [0.8]",
-    )
+    p = "probability of each transformation; training goes no higher than 0.8 [0.8]"
+    preview.add_argument("--p", type=float, default=0.8, help=p)
     add_options(preview)
-
-    launch = _add(
-        named,
-        "launch",
-        commands.launch,
-        "run the job on SageMaker, follow it, report how it ended",
-        usage="mrigan launch [--SETTING VALUE ...]",
-    )
-    add_launch_options(launch)
-    return parser
 
 
 def _add(
-    named: "argparse._SubParsersAction[_Parser]",
-    name: str,
-    command: Callable[[argparse.Namespace, list[str], StopRequest], int],
-    summary: str,
-    usage: str | None = None,
+    named: _Commands, name: str, command: Command, summary: str, arguments: str | None = None
 ) -> argparse.ArgumentParser:
+    """Add a command; ``arguments`` are its own where the settings are options, too many to list."""
+    takes_settings = arguments is not None
     parser = named.add_parser(
         name,
-        usage=usage,
+        usage=f"mrigan {name} {arguments}[--SETTING VALUE ...]" if takes_settings else None,
         help=summary,
         description=summary,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show a traceback with an error")
-    # `usage` is given where the settings are options, too many to list.
-    parser.set_defaults(command=command, prog=parser.prog, takes_settings=usage is not None)
+    parser.set_defaults(command=command, prog=parser.prog, takes_settings=takes_settings)
     return parser

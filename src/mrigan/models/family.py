@@ -13,10 +13,20 @@ from typing import Literal, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from mrigan.models.augment import Policy
-from mrigan.models.micro_batch import MicroBatch
+from mrigan.models.augment import Policy, Warp
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
+
+
+class MicroBatch(NamedTuple):
+    """One forward pass worth of a step."""
+
+    z: Tensor  # (n, latent_dim)
+    real: Tensor | None = None  # (n, 1, H, W) in [-1, 1]; G's half may need none
+    real_keep: Tensor | None = None  # (n, K) of 0 and 1: channels that dropout leaves to D
+    fake_keep: Tensor | None = None
+    real_warp: Warp | None = None  # augmentation, a row an image
+    fake_warp: Warp | None = None
 
 
 class Losses(Protocol):

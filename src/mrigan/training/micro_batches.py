@@ -15,8 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mrigan.errors import MriganError
-from mrigan.models.family import Half
-from mrigan.models.micro_batch import MicroBatch
+from mrigan.models.family import Half, MicroBatch
 from mrigan.runtime.ranks import ALONE, Ranks
 
 T = TypeVar("T")

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from mrigan.errors import MriganError
 from mrigan.models.augment import Randoms, Warp, warp_of
 from mrigan.models.batchnorm import is_synchronised
-from mrigan.models.family import Half, Recipe, Values
-from mrigan.models.micro_batch import MicroBatch
+from mrigan.models.family import Half, MicroBatch, Recipe, Values
 from mrigan.runtime.ranks import Ranks
 from mrigan.training.ema import decay_of, update_average
 from mrigan.training.graphs import Lane

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mrigan.models.micro_batch import MicroBatch
+from mrigan.models.family import MicroBatch
 
 D_SUMS = ("d_loss", "real_loss", "fake_loss", "real_score", "fake_score")
 G_SUMS = ("g_loss",)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mrigan.models.augment import Warp, augment
-from mrigan.models.micro_batch import MicroBatch
+from mrigan.models.family import MicroBatch
 
 # real_score: how sure D is that a real is more real than a fake; a half is chance.
 D_SUMS = ("d_loss", "real_score", "fake_score", "real_sign", "r1", "r2")
