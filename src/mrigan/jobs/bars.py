@@ -12,9 +12,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_SPEED_SECONDS = (
-    600.0  # the time left is estimated from these: several steps, also on a slow machine
-)
+# The time left is estimated over these: several steps, also on a slow machine.
+_SPEED_SECONDS = 600.0
 
 
 class Bars(ExitStack):
