@@ -9,8 +9,8 @@ import pytest
 
 from mrigan.errors import SettingsError, StorageError
 from mrigan.jobs.fetch.fetch import fetch, parse_parts
-from mrigan.jobs.fetch.item import bring
-from mrigan.jobs.fetch.plan import plan_fetch
+from mrigan.jobs.fetch.item import fetch_item
+from mrigan.jobs.fetch.selection import select_artifacts
 from mrigan.storage.store import open_store
 
 TENSORS = os.urandom(40_001)
@@ -141,7 +141,7 @@ def test_a_record_that_says_nothing_vouches_for_nothing(local_run, here, body):
 
 def test_a_checkpoint_that_is_not_what_its_json_says_is_an_error_and_no_file(run, here):
     run.put("checkpoints/000000512.pt", TENSORS[::-1])
-    with pytest.raises(StorageError, match=r"1 files were not brought.*000000512.pt: .*sha256"):
+    with pytest.raises(StorageError, match=r"1 files were not fetched.*000000512.pt: .*sha256"):
         fetch(run.uri, here)
     assert set(files_in(here)) == {key for key in RUN if not key.startswith("checkpoints")}
 
@@ -156,10 +156,10 @@ def test_a_good_file_here_is_not_replaced_by_a_broken_one(run, here):
 
 def test_a_model_replaced_after_its_record_was_read_comes_with_its_new_record(run, here):
     newer = TENSORS[7:777]
-    [model] = [item for item in plan_fetch(run, frozenset({"model"})).items if item.record]
+    [model] = [item for item in select_artifacts(run, frozenset({"model"})).items if item.record]
     run.put("model/generator.safetensors", newer)
     run.put("model/config.json", record(newer))
-    assert bring(run, model, here, lambda _: None) == "fetched"
+    assert fetch_item(run, model, here, lambda _: None) == "fetched"
     assert files_in(here / "model") == {
         "generator.safetensors": newer,
         "config.json": record(newer),
@@ -168,11 +168,13 @@ def test_a_model_replaced_after_its_record_was_read_comes_with_its_new_record(ru
 
 def test_a_checkpoint_that_the_run_has_retired_meanwhile_is_no_error(local_run, here):
     [item] = [
-        item for item in plan_fetch(local_run, frozenset({"checkpoints"})).items if item.record
+        item
+        for item in select_artifacts(local_run, frozenset({"checkpoints"})).items
+        if item.record
     ]
     local_run.delete("checkpoints/000000512.json")
     local_run.delete("checkpoints/000000512.pt")
-    assert bring(local_run, item, here, lambda _: None) == "gone"
+    assert fetch_item(local_run, item, here, lambda _: None) == "gone"
     assert not here.exists()
 
 
@@ -224,6 +226,6 @@ def test_a_place_that_cannot_be_written_to_is_named(local_run, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(
         StorageError,
-        match=r"files were not brought to .*/file: .*a file and a folder would have one",
+        match=r"files were not fetched to .*/file: .*a file and a folder would have one",
     ):
         fetch(local_run.uri, tmp_path / "file")

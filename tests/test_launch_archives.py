@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mrigan.jobs.fetch.plan import plan_fetch
+from mrigan.jobs.fetch.selection import select_artifacts
 from mrigan.jobs.train.output import open_output
 from mrigan.sagemaker.request import build_request
 from mrigan.settings.sources import load_launch
@@ -36,7 +36,7 @@ def run(tmp_path, archive):
 
 
 def test_fetch_leaves_the_archives_where_they_are(run, archive):
-    keys = {item.info.key for item in plan_fetch(run, frozenset()).items}
+    keys = {item.info.key for item in select_artifacts(run, frozenset()).items}
     assert "samples/real.png" in keys
     assert archive not in keys
 

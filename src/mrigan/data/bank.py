@@ -1,4 +1,4 @@
-"""Where training takes slices from: the accelerator if they fit, else host memory."""
+"""Where training takes slices from: the accelerator's memory if they fit, else the host's."""
 
 from typing import Protocol
 
@@ -9,14 +9,12 @@ from torch import Tensor
 
 from mrigan.data.slices import to_unit
 
-# Of the accelerator's free memory; the rest is for the networks.
-DEVICE_SHARE = 0.3
+# The fraction of the accelerator's free memory that slices may take; networks need the rest.
+DEVICE_FRACTION = 0.3
 
 
 class SliceBank(Protocol):
     """Holds N slices as uint8."""
-
-    place: str
 
     def take(self, indices: Tensor) -> Tensor:
         """Slices (n, 1, H, W) float in [-1, 1] on the device, for ``indices`` (n,)."""
@@ -29,9 +27,13 @@ def open_bank(
     free_bytes: int,
     rows: npt.NDArray[np.int64] | None = None,
 ) -> SliceBank:
-    """Choose the place for ``images`` (N, 1, H, W): the device while they fit in its share.
+    """Hold ``images`` (N, 1, H, W) on the device if they fit in its fraction, else on the host.
 
-    Given ``rows`` (n,), it holds those of the images and no others.
+    Args:
+        images: May be memory-mapped; no copy of all is made on the host.
+        device: That trains.
+        free_bytes: Of its memory.
+        rows: (n,), the only ones that are held; all by default.
     """
     rows = np.arange(len(images)) if rows is None else rows
     if fits_device(images[:1].nbytes * len(rows), device, free_bytes=free_bytes):
@@ -41,13 +43,11 @@ def open_bank(
 
 def fits_device(slices_bytes: int, device: torch.device, *, free_bytes: int) -> bool:
     """Whether slices of so many bytes are held on ``device``."""
-    return device.type != "cpu" and slices_bytes <= free_bytes * DEVICE_SHARE
+    return device.type != "cpu" and slices_bytes <= free_bytes * DEVICE_FRACTION
 
 
 class DeviceBank:
-    """All slices on the device: a batch is one gather, no copy from the host."""
-
-    place = "device"
+    """All slices on the device: a batch is one gather there, without a copy from the host."""
 
     def __init__(
         self, images: npt.NDArray[np.uint8], device: torch.device, rows: npt.NDArray[np.int64]
@@ -68,9 +68,7 @@ class DeviceBank:
 
 
 class HostBank:
-    """Slices stay where they are, memory-mapped or not; a batch is gathered and sent."""
-
-    place = "host"
+    """Slices stay on the host, memory-mapped or not; a batch is gathered and sent."""
 
     def __init__(
         self,
@@ -83,7 +81,7 @@ class HostBank:
         self._rows = rows
 
     def take(self, indices: Tensor) -> Tensor:
-        """Gather on the host, then copy beside the device's work."""
+        """Gather on the host, then copy while the device works."""
         chosen = indices.numpy() if self._rows is None else self._rows[indices.numpy()]
         batch = torch.from_numpy(self._images[chosen])
         if self._device.type == "cuda":

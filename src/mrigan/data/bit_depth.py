@@ -1,7 +1,7 @@
-"""Pixels deeper than eight bits, with every bit kept.
+"""Pixels of more than eight bits, with every bit kept.
 
-Pillow alone would cut sixteen-bit colour to its high bytes, leave MinIsWhite TIFFs negative, read
-large unsigned values as negative ones, and saturate the rest on the way to grey.
+Pillow alone reduces sixteen-bit colour to its high bytes, leaves MinIsWhite TIFFs inverted, reads
+large unsigned values as negative ones, and saturates the others when it converts them to grey.
 """
 
 import io
@@ -24,17 +24,17 @@ _LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R 601-2, which Pillow's convert("L") u
 
 
 class Labels(NamedTuple):
-    """What a TIFF said of its pixels before it was relabelled."""
+    """What a TIFF's tags said of its pixels before they were changed."""
 
     is_inverted: bool = False
     is_unsigned: bool = False
 
 
 def relabel_tiff(data: bytes) -> tuple[bytes, Labels]:
-    """Call a deep grey TIFF MinIsBlack, and its 32-bit integers signed; no pixel is touched.
+    """Tag a grey TIFF of more than 8 bits MinIsBlack, and its 32-bit integers signed.
 
-    Pillow knows MinIsWhite at 16 bits, and unsigned 32 bits, in one byte order only. Anything
-    that is not a deep grey TIFF comes back as it was.
+    No pixel is changed. Pillow reads MinIsWhite at 16 bits, and unsigned 32 bits, in one byte
+    order only. Any other file is returned as it was.
     """
     tags = _short_tags(data) if data[:2] in (b"II", b"MM") else {}
     bits = tags.get(_BITS, (0, 1))[1]
@@ -75,20 +75,20 @@ def _short_tags(data: bytes) -> dict[int, tuple[int, int]]:
                 value_at = position + struct.calcsize(order + entry_at)
                 tags[tag] = (value_at, struct.unpack_from(order + "H", data, value_at)[0])
     except struct.error:
-        return {}  # damaged: Pillow says how
+        return {}  # damaged: Pillow will say how
     return tags
 
 
 def read_high_depth(image: ImageFile, data: bytes, labels: Labels) -> NDArray[np.floating] | None:
-    """Return the pixels (H, W) of a picture deeper than eight bits, or None for any other.
+    """Return the pixels (H, W) of a picture of more than eight bits, or None for any other.
 
     Args:
         image: Opened, not yet loaded.
         data: The bytes that ``image`` was opened from.
-        labels: What they said of their pixels.
+        labels: What ``relabel_tiff`` found in them.
 
     Raises:
-        UnusableSliceError: Sixteen-bit colour in an arrangement that is not read.
+        UnusableSliceError: Sixteen-bit colour in a layout that is not supported.
     """
     values: NDArray[np.floating]
     if image.mode.startswith("I;16"):
@@ -123,7 +123,7 @@ def _is_signed_byte(image: ImageFile) -> bool:
 
 
 def _stored_bits(image: ImageFile) -> int:
-    """Bits per channel as the file stores them; Pillow's modes for colour hide it."""
+    """Bits per channel in the file; Pillow's modes for colour do not tell."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         return int(max(image.tag_v2.get(_BITS, (1,))))
     return 16 if ";16" in _rawmode(image) else 8
@@ -140,7 +140,7 @@ def _colour(image: ImageFile, data: bytes) -> NDArray[np.floating]:
     if image.mode not in ("RGB", "RGBA"):
         raise UnusableSliceError(f"16-bit {image.mode} picture; not read in this version")
     if rawmode == "LA;16B":
-        # Four bytes to a pixel either way: taken for RGBA they come out unmixed.
+        # Both have four bytes a pixel, so read as RGBA the bytes come out unchanged.
         quads = _unpacked(image, "RGBA").astype(np.uint16)
         channels = quads[..., 0::2] << 8 | quads[..., 1::2]
         grey = channels[..., 0].astype(np.float32)
@@ -156,7 +156,7 @@ def _colour(image: ImageFile, data: bytes) -> NDArray[np.floating]:
 
 
 def _other_byte(rawmode: str) -> str:
-    """The raw mode that picks, of each two bytes, the one that ``rawmode`` leaves out."""
+    """The raw mode that reads, of each two bytes, the one that ``rawmode`` leaves out."""
     kind, _, layout = rawmode.partition(";")
     native = "16L" if sys.byteorder == "little" else "16B"
     other = {"16B": "16L", "16L": "16B"}.get(native if layout == "16N" else layout)
@@ -166,7 +166,7 @@ def _other_byte(rawmode: str) -> str:
 
 
 def _unpacked(image: ImageFile, rawmode: str) -> NDArray[np.generic]:
-    """The channels (H, W, C) of ``image``, its bytes taken apart as ``rawmode`` says."""
+    """The channels (H, W, C) of ``image``, its bytes read as ``rawmode`` says."""
     image.tile = [
         tile._replace(args=(rawmode, *tile.args[1:]) if isinstance(tile.args, tuple) else rawmode)
         for tile in image.tile

@@ -1,8 +1,8 @@
 """Encoded bytes to one grey slice, or the reason why there is none.
 
-``decode`` promises that nothing but ``UnusableSliceError`` leaves it, whatever the bytes, and that
-no pixel is decoded before the header's size was checked. For eight-bit pictures it gives the very
-pixels of ``Image.open(...).convert("L").resize(...)``, 1.5 times as fast for JPEG.
+``decode`` raises nothing but ``UnusableSliceError``, whatever the bytes, and checks the size in the
+header before it decodes any pixel. For eight-bit pictures it gives the same pixels as
+``Image.open(...).convert("L").resize(...)``, 1.5 times as fast for JPEG.
 """
 
 import io
@@ -26,7 +26,7 @@ from mrigan.data.signatures import READABLE, looks_like
 Fit = Literal["stretch", "pad", "crop"]
 
 DECODE_VERSION: Final = 1
-"""Raised whenever the same bytes may give other pixels; packs of another version are not reused."""
+"""To be raised whenever the same bytes may give other pixels: caches are keyed by it."""
 
 MAX_PIXELS: Final = 64_000_000
 MAX_BYTES: Final = 256 * 2**20
@@ -42,11 +42,11 @@ _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 def decode(data: bytes, height: int, width: int, fit: Fit = "stretch") -> NDArray[np.uint8]:
     """Return one slice (height, width), uint8, from an encoded picture; thread-safe.
 
-    Eight bits and fewer keep their levels. Deeper pixels are windowed, see ``intensity``. Alpha is
-    composited on black, EXIF orientation applied.
+    Up to eight bits, grey levels are kept; beyond, they go through the intensity window. Alpha is
+    composited on black, and the EXIF orientation is applied.
 
     Args:
-        data: A PNG, JPEG, TIFF, BMP or WebP file; told by content.
+        data: A PNG, JPEG, TIFF, BMP or WebP file, recognised by its content.
         height: Rows wanted, px.
         width: Columns wanted, px.
         fit: ``stretch`` changes the aspect, ``pad`` letterboxes on black, ``crop`` cuts the centre.
@@ -73,14 +73,14 @@ def decode(data: bytes, height: int, width: int, fit: Fit = "stretch") -> NDArra
 def _decode_opened(
     image: ImageFile, data: bytes, labels: Labels, size: tuple[int, int], fit: Fit
 ) -> NDArray[np.uint8]:
-    with np.errstate(all="ignore"):  # stored floats may be any bits at all
+    with np.errstate(all="ignore"):  # floats in a file may be any bits
         values = read_high_depth(image, data, labels)
         if values is not None:
             scaled = np.asarray(_fitted(Image.fromarray(apply_window(values)), size, fit))
             return cast(NDArray[np.uint8], np.rint(scaled).clip(0, 255).astype(np.uint8))
     grey = _grey(image)
     levels = np.asarray(_fitted(grey, size, fit))
-    # Bilinear never widens the range, so the whole picture is looked at only in doubt.
+    # Bilinear scaling never widens the range, so the whole picture is examined only in doubt.
     if (fit == "pad" or np.ptp(levels) < MIN_CONTRAST) and _contrast(grey) < MIN_CONTRAST:
         raise UnusableSliceError(f"blank: all pixels within {MIN_CONTRAST} grey levels")
     return levels
@@ -97,13 +97,13 @@ def _check_header(image: ImageFile) -> None:
         raise UnusableSliceError(f"{width}x{height} px; {MAX_PIXELS / 1e6:.0f} Mpx is the limit")
     if min(width, height) < MIN_SIDE_PX:
         raise UnusableSliceError(f"{width}x{height} px; {MIN_SIDE_PX} px a side is the least")
-    # MPO is a JPEG with a preview behind it; the JPEG is the slice.
+    # An MPO is a JPEG followed by a preview; the JPEG is the slice.
     if getattr(image, "is_animated", False) and image.format != "MPO":
-        # Counting a TIFF's pages means walking a list that the file may make endless.
+        # Counting a TIFF's pages means following a list that a file can make endless.
         count = "several" if image.format == "TIFF" else getattr(image, "n_frames", "several")
         raise UnusableSliceError(f"holds {count} frames; one slice per file is read")
     if image.format == "TIFF" and _covered(image) < width * height:
-        raise UnusableSliceError("truncated TIFF")  # Pillow would leave the rest black
+        raise UnusableSliceError("truncated TIFF")  # Pillow would leave the missing part black
 
 
 def _covered(image: ImageFile) -> int:
@@ -114,10 +114,10 @@ def _covered(image: ImageFile) -> int:
 
 def _grey(image: ImageFile) -> Image.Image:
     """One band of eight bits, upright, on black."""
-    image.draft("L", image.size)  # JPEG: leaves out the colours; exact, unlike scaling by DCT
+    image.draft("L", image.size)  # JPEG: skips the colours; exact, unlike scaling in the DCT
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
-        return ImageChops.invert(image).convert("L")  # Pillow takes all CMYK for Adobe's
+        return ImageChops.invert(image).convert("L")  # Pillow assumes Adobe's inverted CMYK
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         return ImageChops.multiply(rgba.convert("L"), rgba.getchannel("A"))
@@ -125,7 +125,7 @@ def _grey(image: ImageFile) -> Image.Image:
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
-    """Bring a picture to ``size`` (width, height), bilinear, in the depth it has."""
+    """Scale a picture to ``size`` (width, height), bilinear, in its own bit depth."""
     bilinear = Image.Resampling.BILINEAR
     width, height = size
     if fit == "stretch":
@@ -153,16 +153,16 @@ def _diagnosis(data: bytes, error: Exception) -> str:
         return f"{kind}; not read in this version" if kind else "not an image"
     if "truncated" in str(error).lower():
         return f"truncated {kind}"
-    detail = str(error).partition(" (")[0]  # in brackets it quotes the file's own bytes
+    detail = str(error).partition(" (")[0]  # brackets quote bytes of the file
     printable = "".join(filter(str.isprintable, detail))[:80]
     return f"damaged {kind or 'picture'}: {printable or type(error).__name__}"
 
 
 def _quieten_pillow() -> None:
-    """Keep Pillow's remarks on files' metadata out of the job's output, whatever thread decodes.
+    """Keep Pillow's warnings about metadata out of the job's output, on every thread.
 
-    ``warnings.catch_warnings`` swaps the process's list and so would race between threads; one
-    more filter in that list does not.
+    ``warnings.catch_warnings`` replaces the process's list of filters, so threads would race;
+    adding one filter to the list is safe.
     """
     if _QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", category=Warning, module=r"PIL\.")

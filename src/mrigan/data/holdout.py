@@ -1,8 +1,8 @@
-"""Deals the slices to training and holdout by whole volumes, the same way on every rank and start.
+"""Splits the slices into training and holdout by whole volumes, alike on every rank and start.
 
-Neighbouring slices of one head are near copies, so a slice held out of a volume that is trained on
-would measure memory. A volume's side is a function of the seed and its own name: volumes that are
-added later move none of those that were there.
+Neighbouring slices of one head are near copies: a slice held out of a volume that is trained on
+would only measure how well the networks memorise. Which side a volume is on is a function of the
+seed and its own name, so volumes that come later move none of the earlier ones.
 """
 
 import hashlib
@@ -25,10 +25,10 @@ _EXTENSIONS = re.compile(r"(\.[A-Za-z][A-Za-z0-9]*)+$")
 _SLICE_NUMBER = re.compile(r"[^A-Za-z0-9)]*[0-9]+$")
 # Numbers that count pictures: ours, and those a file manager gives, as in "m (12).jpg".
 _PICTURE_NUMBER = re.compile(r"(?:(?:^|/)phantom-[0-9]{6}|\([0-9]+\))$")
-# A scanner makes no more of one head: names that differ so often in a number count pictures.
+# A scanner makes no more slices of one head: more names that differ in a number count pictures.
 _MOST_SLICES = 512
 _FEW_VOLUMES = 10
-# Whole volumes are dealt, so few of them miss the share that was asked for, but not by so much.
+# Few volumes can't be split at exactly the fraction asked for; beyond these they are no volumes.
 _TOO_MUCH, _TOO_MUCH_OF_ASKED = 0.5, 2.0
 
 
@@ -53,12 +53,12 @@ def volume_ids(keys: Sequence[str], pattern: str = "") -> list[str]:
 
 
 def split_holdout(pack: Pack, *, percent: float, pattern: str = "", seed: int = 0) -> Pack:
-    """Hold ``percent`` of the volumes of ``pack`` out of training; at least one, and not the last.
+    """Hold ``percent`` of the volumes of ``pack`` out of training: at least one, and never all.
 
-    A held-out slice with the very pixels of one that is trained on is on neither side.
+    A held-out slice whose pixels are also trained on is on neither side.
 
     Args:
-        pack: All of whose slices are trained on.
+        pack: With all slices in training.
         percent: 0 to 100; 0 leaves the pack as it is.
         pattern: As for ``volume_ids``.
         seed: Of the run.
@@ -78,15 +78,15 @@ def split_holdout(pack: Pack, *, percent: float, pattern: str = "", seed: int = 
     _refuse_too_much(used, names, sides, percent)
     named = dict(zip((entry.key for entry in used), zip(names, sides, strict=True), strict=True))
     rows = np.array([entry.row for entry in used])
-    dealt = replace(
+    split = replace(
         pack,
         manifest=tuple(_with_side(entry, named) for entry in pack.manifest),
         fingerprint=_fingerprint(pack.fingerprint, sides),
         training=np.sort(rows[[side == "training" for side in sides]]),
         holdout=np.sort(rows[[side == "holdout" for side in sides]]),
     )
-    _tell(dealt, len(set(names)), len(held), example=(used[0].key, names[0]))
-    return dealt
+    _log_split(split, len(set(names)), len(held), example=(used[0].key, names[0]))
+    return split
 
 
 def _by_pattern(keys: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
@@ -106,11 +106,11 @@ def _without_slice_number(key: str) -> str:
     return key if _PICTURE_NUMBER.search(stem) else _SLICE_NUMBER.sub("", stem)
 
 
-def _held_out(names: set[str], share: float, seed: int) -> set[str]:
-    """The names whose place in [0, 1) is below ``share``; one at least, and all but one at most."""
-    places = {name: stream_seed(seed, "holdout", name) / 2**63 for name in names}
-    order = sorted(names, key=lambda name: (places[name], name))
-    count = sum(place < share for place in places.values())
+def _held_out(names: set[str], fraction: float, seed: int) -> set[str]:
+    """The names whose hash in [0, 1) is below ``fraction``; at least one, at most all but one."""
+    hashes = {name: stream_seed(seed, "holdout", name) / 2**63 for name in names}
+    order = sorted(names, key=lambda name: (hashes[name], name))
+    count = sum(each < fraction for each in hashes.values())
     return set(order[: min(max(count, 1), len(names) - 1)])
 
 
@@ -125,7 +125,7 @@ def _sides(used: Sequence[ManifestEntry], is_held: Sequence[bool]) -> list[Side]
 def _refuse_too_much(
     used: Sequence[ManifestEntry], names: Sequence[str], sides: Sequence[Side], percent: float
 ) -> None:
-    """A whole class of slices taken for one volume must not vanish from training unnoticed."""
+    """Keep a class of slices that was mistaken for one volume from leaving training unnoticed."""
     held = sum(side != "training" for side in sides)
     if held <= max(_TOO_MUCH, _TOO_MUCH_OF_ASKED * percent / 100) * len(used):
         return
@@ -160,12 +160,12 @@ def _warn_of_none(used: Sequence[ManifestEntry], names: Sequence[str]) -> None:
     )
 
 
-def _tell(dealt: Pack, volumes: int, held: int, *, example: tuple[str, str]) -> None:
+def _log_split(split: Pack, volumes: int, held: int, *, example: tuple[str, str]) -> None:
     facts = {
         "volumes": held,
         "of": volumes,
-        "slices": len(dealt.holdout),
-        "copies": sum(entry.side == "copy" for entry in dealt.manifest),
+        "slices": len(split.holdout),
+        "copies": sum(entry.side == "copy" for entry in split.manifest),
         "example": f"{example[0]} is of volume {example[1]}",
     }
     if volumes >= _FEW_VOLUMES:

@@ -1,7 +1,7 @@
-"""Pixels deeper than eight bits to the 256 grey levels: a robust window on each slice.
+"""Pixels of more than eight bits to the 256 grey levels, by an intensity window for each slice.
 
-Such files name no range of their own (twelve bits of data in a sixteen-bit file are the usual
-case), so the range is taken from the pixels.
+Such files do not say which range is in use (often twelve bits of a sixteen-bit file), so the range
+is taken from the pixels.
 """
 
 import numpy as np
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from mrigan.data.refusal import UnusableSliceError
 
 PERCENTILES = (0.5, 99.5)
-"""Ends of the window, of the finite pixels; nnU-Net's."""
+"""Ends of the intensity window, of the finite pixels; those of nnU-Net."""
 
 MAX_MISSING = 0.5
-"""Share of NaN and infinite pixels above which a slice is refused."""
+"""Fraction of NaN and infinite pixels above which a slice is refused."""
 
 
 def apply_window(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Scale pixels (H, W) of any range to float32 in [0, 255]; what is not finite becomes 0.
+    """Scale pixels (H, W) of any range to float32 in [0, 255]; pixels that are not finite become 0.
 
-    Works in place: ``values`` holds nothing of use afterwards.
+    Overwrites ``values``.
 
     Raises:
         UnusableSliceError: Most pixels are not finite, or all that are have one value.
@@ -37,7 +37,7 @@ def apply_window(values: NDArray[np.floating]) -> NDArray[np.float32]:
 
 
 def _ends(usable: NDArray[np.floating]) -> tuple[float, float]:
-    """The percentiles, or the extremes where the percentiles coincide (a dot on a plain ground)."""
+    """The percentiles, or the extremes where those are equal (a dot on a plain background)."""
     low, high = (float(end) for end in np.percentile(usable, PERCENTILES))
     if low == high:
         low, high = float(usable.min()), float(usable.max())

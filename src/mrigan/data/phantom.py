@@ -11,7 +11,7 @@ import numpy.typing as npt
 from mrigan.data.phantom_anatomy import F32, Contrast, Head, paint
 
 PHANTOM_VERSION = 1
-"""Raised whenever the pixels of any phantom change: caches are keyed by it."""
+"""To be raised whenever the pixels of any phantom change: caches are keyed by it."""
 
 SMALLEST_SIDE_PX = 32
 
@@ -19,7 +19,7 @@ _STREAM = 0x6D726967616E  # keeps these streams apart from other users of defaul
 _FIELD_HEIGHT, _FIELD_WIDTH = 2.0, 1.6  # the field of view that the default 200x160 covers
 
 _WEIGHTINGS = np.array(
-    [  # fat, muscle, bone, marrow, csf, grey, white, deep, lesion, oedema
+    [  # fat, muscle, bone, marrow, csf, grey, white, nuclei, lesion, oedema
         [0.95, 0.36, 0.05, 0.30, 0.10, 0.42, 0.66, 0.48, 0.88, 0.36],  # T1, with contrast agent
         [0.72, 0.20, 0.04, 0.18, 0.98, 0.58, 0.36, 0.45, 0.72, 0.88],  # T2
         [0.78, 0.26, 0.04, 0.20, 0.10, 0.60, 0.43, 0.53, 0.82, 0.94],  # FLAIR
@@ -29,7 +29,7 @@ _WEIGHTINGS = np.array(
 
 
 def draw(index: int, height: int = 200, width: int = 160) -> npt.NDArray[np.uint8]:
-    """Slice number ``index`` of an endless, fixed series; another size shows the same head.
+    """Draw slice number ``index`` of an endless, fixed series; another size shows the same head.
 
     Args:
         index: 0 or more; no two give the same picture.
@@ -95,7 +95,7 @@ def _random_contrast(rng: np.random.Generator) -> Contrast:
 def _acquire(
     signal: F32, across: F32, down: F32, rng: np.random.Generator
 ) -> npt.NDArray[np.uint8]:
-    """Receive-coil shading, Rician noise and rounding; takes the last of the stream."""
+    """Receive-coil shading, Rician noise and rounding, with the last random numbers."""
     slopes, bowls = rng.uniform(-0.2, 0.2, 2).tolist(), rng.uniform(0.0, 0.2, 2).tolist()
     sigma = float(rng.uniform(0.006, 0.022))
     shade_x = 0.94 + across * (slopes[0] + bowls[0] * across)

@@ -34,7 +34,7 @@ class Head(NamedTuple):
 
 
 class Contrast(NamedTuple):
-    """What each tissue shines like, 0 to about 1."""
+    """The signal of each tissue, 0 to about 1."""
 
     fat: float
     muscle: float
@@ -43,7 +43,7 @@ class Contrast(NamedTuple):
     csf: float
     grey: float
     white: float
-    deep: float
+    nuclei: float
     lesion: float
     oedema: float
 
@@ -64,7 +64,7 @@ def _within(distance: F32, reach: float, edge: float) -> F32:
 
 
 def _over(picture: F32, coverage: F32, value: float | F32) -> None:
-    """Paints ``value`` over the picture, in place."""
+    """Paint ``value`` over the picture, in place."""
     picture += coverage * (value - picture)
 
 
@@ -140,12 +140,12 @@ def _brain(
     blurred = max(pixel, 0.022)  # grey shades into white
     _over(picture, _within(folds, head.cortex + 0.5 * head.sulcus_width, blurred), tissue.grey)
     _over(picture, _within(folds, 0.5 * head.sulcus_width, pixel), tissue.csf)
-    deep = _extent(np.maximum(np.abs(x) - 0.42, np.abs(y) - 0.60) < 0)
-    _paint_nuclei(picture[deep], head, tissue, np.abs(x[deep]), y[deep], blurred)
+    inner = _extent(np.maximum(np.abs(x) - 0.42, np.abs(y) - 0.60) < 0)
+    _paint_nuclei(picture[inner], head, tissue, np.abs(x[inner]), y[inner], blurred)
     if head.lesion is not None:
         _paint_lesion(picture, head, tissue, head.lesion, x, y, pixel)
-    ventricles = _ventricles(head, np.abs(x[deep]), y[deep])
-    _over(picture[deep], _inside(ventricles, 0.0, pixel), tissue.csf)
+    ventricles = _ventricles(head, np.abs(x[inner]), y[inner])
+    _over(picture[inner], _inside(ventricles, 0.0, pixel), tissue.csf)
     return picture
 
 
@@ -215,7 +215,7 @@ def _paint_nuclei(
     lentiform = _ellipse(side + 0.25 * y, y, (0.29, -0.06), (0.075, 0.19))
     thalamus = _ellipse(side - 0.2 * y, y, (0.09, 0.08), (0.085, 0.14))
     nuclei = np.minimum(np.minimum(caudate, lentiform), thalamus)
-    _over(picture, _inside(nuclei, -shrink, edge), tissue.deep)
+    _over(picture, _inside(nuclei, -shrink, edge), tissue.nuclei)
 
 
 def _paint_lesion(

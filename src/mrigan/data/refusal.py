@@ -1,4 +1,4 @@
-"""Why an object is not a slice: an answer, not a failure, so the job goes on."""
+"""Why an object is not a slice. The job refuses the object and goes on."""
 
 
 class UnusableSliceError(Exception):

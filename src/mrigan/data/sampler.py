@@ -1,7 +1,6 @@
-"""The order of the slices, and every other random stream, as a function of the seed alone.
+"""The order of the slices, and every other stream of random numbers, as functions of the seed.
 
-Nothing here reads or moves a global generator, so a resumed run draws what an uninterrupted one
-would have.
+Nothing here uses a global generator, so a resumed run draws what an uninterrupted one would have.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ def stream_seed(seed: int, *path: int | str) -> int:
 
     Args:
         seed: The run's.
-        path: What the stream is for, such as ``"latents", images_seen``; 1 and "1" differ.
+        path: The purpose of the stream, such as ``"latents", images_seen``; 1 and "1" differ.
     """
     digest = hashlib.blake2b(repr((seed, *path)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

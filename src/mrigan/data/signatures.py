@@ -1,4 +1,4 @@
-"""What some bytes look like, told from their first few hundred and never from a file's name."""
+"""What kind of file some bytes are, by the first few hundred of them and never by a name."""
 
 READABLE = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 """The formats a slice may come in, by Pillow's names."""

@@ -1,4 +1,4 @@
-"""Grey levels to the networks' range and back: [0, 255] and [-1, 1], nowhere else.
+"""From grey levels [0, 255] to the networks' range [-1, 1] and back; nowhere else is it done.
 
 Both directions are exact for all 256 levels, in bfloat16 and float16 too.
 """
@@ -16,6 +16,6 @@ def to_unit(images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 
 
 def to_grey(images: Tensor) -> Tensor:
-    """Round images (N, 1, H, W) in [-1, 1] to the nearest grey level, uint8; outside is clamped."""
+    """Round images (N, 1, H, W) to the nearest grey level, uint8; values beyond [-1, 1] clamp."""
     levels = images.detach().to(torch.float32, copy=True).add_(1.0).mul_(_HALF_RANGE)
     return levels.round_().clamp_(0.0, 255.0).to(torch.uint8)

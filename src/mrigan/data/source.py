@@ -1,6 +1,6 @@
 """Where slices come from: objects of a store, or phantoms that are drawn.
 
-A ``Source`` lists without reading and reads one slice at a time, from any thread.
+A ``Source`` lists objects without reading them and reads one slice at a time, from any thread.
 """
 
 import re
@@ -33,12 +33,12 @@ class Source(Protocol):
 
     @property
     def identity(self) -> str:
-        """Which objects these are: the same for the same ones in every process."""
+        """Name the same objects alike in every process, and others differently."""
         ...
 
     @property
     def recipe(self) -> str:
-        """How their pixels come about; another recipe may give other pixels."""
+        """Name how pixels are made of them; another recipe may give other pixels."""
         ...
 
     def list(self) -> list[ObjectInfo]:
@@ -74,15 +74,15 @@ def open_source(uri: str, options: StoreOptions | None = None) -> Source:
 
 
 def is_folder_marker(key: str, size_bytes: int) -> bool:
-    """Tell the empty object that consoles put for a folder; nobody put it there as data."""
+    """Whether this is the empty object by which consoles show a folder; it is not data."""
     return key.endswith("/") and size_bytes == 0
 
 
 class StoreSource:
     """Encoded pictures in a bucket or folder.
 
-    Many threads may wait for the store at once, but no more decode than there are cores: waiting
-    is free, and each picture being decoded takes memory.
+    Many threads may wait for the store at once, but only about as many decode as there are cores:
+    waiting costs nothing, and each picture that is being decoded takes memory.
     """
 
     def __init__(self, store: Store) -> None:
@@ -130,7 +130,7 @@ class StoreSource:
 
 
 class PhantomSource:
-    """``count`` procedural slices, drawn at the size asked for; ``fit`` has nothing to fit."""
+    """``count`` procedural slices, drawn at the size asked for, so ``fit`` is not used."""
 
     _DRAWN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -145,7 +145,7 @@ class PhantomSource:
 
     @property
     def identity(self) -> str:
-        """The URI: there is only one series of phantoms."""
+        """The URI, since there is only one series of phantoms."""
         return self.uri
 
     @property

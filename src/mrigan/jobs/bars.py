@@ -1,6 +1,6 @@
-"""The live bars of a terminal, the same for a run here and for one that is followed elsewhere."""
+"""Progress bars on a terminal, alike for a run on this machine and for a SageMaker job."""
 
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Self
 
 from rich.console import Console
@@ -12,13 +12,15 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-_SPEED_SECONDS = 600.0  # what the time left is told from: several steps, also on a slow machine
+# The time left is estimated over these: several steps, also on a slow machine.
+_SPEED_SECONDS = 600.0
 
 
-class Bars:
+class Bars(ExitStack):
     """A context manager; each bar's task has a description and a field ``facts``."""
 
     def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
         self._console = console or Console()
         self._progress = Progress(
             SpinnerColumn(),
@@ -33,14 +35,5 @@ class Bars:
         )
 
     def __enter__(self) -> Self:
-        self._progress.__enter__()
+        self.enter_context(self._progress)  # which restores the terminal at the end
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Leave the terminal as it was."""
-        self._progress.__exit__(kind, error, trace)

@@ -1,4 +1,4 @@
-"""``mrigan phantom``: fills a URI with slices, procedural ones or a folder of the user's."""
+"""``mrigan phantom``: writes slices to a URI, procedural ones or those of a folder."""
 
 import io
 import logging
@@ -46,7 +46,7 @@ def write_slices(
         problems.append(f"--from: {folder} is not a folder")
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
     if folder and folder.is_dir() and not files:
-        # Docker makes an empty folder of a mistyped one; phantoms in its place would go unseen.
+        # Docker makes an empty folder of a mistyped one; nobody would notice phantoms instead.
         problems.append(f"--from: {folder} holds no files; correct it, or leave --from out")
     if problems:
         raise SettingsError(*problems)
@@ -63,7 +63,7 @@ def write_slices(
         for done in [pool.submit(job) for job in jobs]:
             done.result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)  # one failure is enough to hear of
+        pool.shutdown(wait=False, cancel_futures=True)  # the first failure ends it
     log.info("written", extra={"objects": len(jobs), "uri": store.uri})
     return len(jobs)
 

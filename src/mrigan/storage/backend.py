@@ -1,4 +1,4 @@
-"""What a store must know of the place its objects are in: a bucket, or a folder of either kind."""
+"""What ``Store`` asks of a bucket, or of a folder of either kind."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +12,14 @@ from mrigan.storage.keys import ObjectInfo
 
 
 class Backend(Protocol):
-    """A place for objects. Its methods may raise ``failures.STORE_ERRORS``."""
+    """A bucket or a folder. Its methods may raise ``failures.STORE_ERRORS``."""
 
     is_s3: bool
     uri: str
     identity: str
 
     def exists(self) -> bool:
-        """Whether there is a place to read from; a folder may still have to be made."""
+        """Whether there is anything to read from: a folder may not have been made yet."""
         ...
 
     def reader(self) -> S3Store | LocalStore:
@@ -40,8 +40,8 @@ class Backend(Protocol):
         Args:
             key: Where to.
             body: The bytes.
-            retries: After a failure that may pass.
-            is_ours: Whether ``body`` is there, asked where an attempt's outcome is in doubt.
+            retries: After a transient failure.
+            is_ours: Whether ``body`` is there; asked when an attempt's outcome is unknown.
 
         Raises:
             obstore.exceptions.AlreadyExistsError: The key is taken.
@@ -49,7 +49,7 @@ class Backend(Protocol):
         ...
 
     def refuses_second_write(self, *, retries: int) -> bool:
-        """Try out whether ``create`` is one step here."""
+        """Find out, by trying, whether ``create`` is atomic here."""
         ...
 
     def delete(self, key: str) -> None:
@@ -57,7 +57,7 @@ class Backend(Protocol):
         ...
 
     def read_odd(self, key: str) -> tuple[bytes, str]:
-        """Return the bytes and the ETag of an object whose name obstore refuses."""
+        """Return the bytes and the ETag of an object whose key obstore refuses."""
         ...
 
     def explain(self, error: Exception, action: Action, key: str) -> StorageError:

@@ -1,4 +1,4 @@
-"""A bucket as a store: obstore for the data, boto3 for names and listings that obstore refuses."""
+"""A bucket as a store: obstore for the data, boto3 for keys and listings that obstore refuses."""
 
 import mimetypes
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from obstore.store import S3Store
 from mrigan.errors import StorageError
 from mrigan.storage import creation
 from mrigan.storage.connection import Connection, StoreOptions
-from mrigan.storage.failures import STORE_ERRORS, Action, Place, explain
+from mrigan.storage.failures import STORE_ERRORS, Action, Target, explain
 from mrigan.storage.keys import ObjectInfo
 from mrigan.storage.listing import list_objects
 from mrigan.storage.location import BucketLocation
@@ -19,11 +19,11 @@ from mrigan.storage.location import BucketLocation
 if TYPE_CHECKING:
     from obstore import Attributes
 
-# An upload holds _PARTS_AT_ONCE of these in memory and in flight.
+# An upload has _PARTS_AT_ONCE of these in memory and under way.
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
 
-# An upload in one piece may take this long, in bytes per second, before it is given up.
+# An upload in one piece that is slower than this, in bytes per second, counts as failed.
 _SLOWEST_UPLOAD = 256 * 1024
 
 
@@ -31,7 +31,7 @@ class Bucket:
     """The objects below one prefix of one bucket.
 
     Raises:
-        StorageError: No credentials, or settings of AWS's that don't make sense.
+        StorageError: No credentials, or invalid AWS settings.
     """
 
     is_s3 = True
@@ -39,13 +39,13 @@ class Bucket:
     def __init__(self, location: BucketLocation, options: StoreOptions) -> None:
         self.uri = location.uri
         self._below = f"{location.prefix}/" if location.prefix else ""
-        self._place = Place(bucket=location.bucket)
+        self._target = Target(bucket=location.bucket)
         try:
             self._connection = Connection(location.bucket, location.prefix, options)
             self._store = self._connection.open(options.max_retries)
         except STORE_ERRORS as error:
             raise self.explain(error, "open", "") from error
-        self._place = Place(
+        self._target = Target(
             bucket=location.bucket,
             endpoint=self._connection.endpoint,
             region=self._connection.region,
@@ -55,7 +55,7 @@ class Bucket:
         self.identity = f"s3 {endpoint} {location.bucket}/{location.prefix}"
 
     def exists(self) -> bool:
-        """Say yes without asking: a request that finds no bucket says so itself."""
+        """Say yes without a request: any later one says that there is no bucket."""
         return True
 
     def reader(self) -> S3Store:
@@ -67,7 +67,7 @@ class Bucket:
         return list_objects(self._store, prefix, self._relist, has_markers=True)
 
     def put(self, key: str, data: bytes | Path) -> None:
-        """Write in parts where it is large; a request that fails for a while is repeated."""
+        """Write, in parts where it is large; transient failures are retried."""
         obstore.put(
             self._store,
             key,
@@ -84,7 +84,7 @@ class Bucket:
         creation.create(store, key, body, retries=retries, is_ours=is_ours, attributes=attributes)
 
     def refuses_second_write(self, *, retries: int) -> bool:
-        """Try it with a scratch object."""
+        """Try it on a scratch object."""
         return creation.refuses_second_write(self._single_put(1), retries=retries)
 
     def delete(self, key: str) -> None:
@@ -92,19 +92,21 @@ class Bucket:
         obstore.delete(self._store, key)
 
     def read_odd(self, key: str) -> tuple[bytes, str]:
-        """Read an object under a name that obstore refuses; the second is its ETag."""
-        found = self._connection.client.get_object(Bucket=self._place.bucket, Key=self._below + key)
+        """Read an object whose key obstore refuses; the second value is its ETag."""
+        found = self._connection.client.get_object(
+            Bucket=self._target.bucket, Key=self._below + key
+        )
         return found["Body"].read(), found.get("ETag", "").strip('"')
 
     def explain(self, error: Exception, action: Action, key: str) -> StorageError:
         """Say what went wrong with the object ``key``, or with the store if that is ""."""
-        return explain(error, action, f"{self.uri}/{key}" if key else self.uri, self._place)
+        return explain(error, action, f"{self.uri}/{key}" if key else self.uri, self._target)
 
     def _relist(self, prefix: str) -> list[ObjectInfo]:
-        """List what obstore hides or stops at: markers, ``//``, control characters."""
+        """List also what obstore hides or fails on: markers, ``//``, control characters."""
         below = f"{self._below}{prefix}/" if prefix else self._below
         pages = self._connection.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._place.bucket, Prefix=below
+            Bucket=self._target.bucket, Prefix=below
         )
         return [
             ObjectInfo(key, found["Size"], found.get("ETag", "").strip('"'), found["LastModified"])
@@ -114,14 +116,14 @@ class Bucket:
         ]
 
     def _single_put(self, size_bytes: int) -> S3Store:
-        """Return an obstore for a write in one piece that it must not repeat by itself."""
+        """Return an obstore for a write in one piece, which it must not retry by itself."""
         return self._connection.open(0, upload_seconds=size_bytes / _SLOWEST_UPLOAD)
 
     def _find_region(self) -> str:
         try:
             return self._connection.find_region()
         except STORE_ERRORS:
-            return ""  # it was only to say more about a failure
+            return ""  # it would only have made a message more precise
 
 
 def _attributes(key: str) -> "Attributes | None":

@@ -1,8 +1,8 @@
-"""How a bucket is reached, found the way boto3 finds it, for obstore and boto3 alike.
+"""A bucket's endpoint, region and credentials: as boto3 resolves them, for obstore too.
 
-obstore reads AWS_* variables too, and by rules of its own: AWS_ENDPOINT_URL_S3 would win over an
-endpoint given to it, and profiles are unknown to it. So boto3 resolves everything and obstore is
-told every answer explicitly.
+obstore also reads AWS_* variables, by rules of its own: it prefers AWS_ENDPOINT_URL_S3 to an
+endpoint that it is given, and does not know profiles. So boto3 resolves everything, and obstore is
+given every value explicitly.
 """
 
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from obstore.store import S3Config
 
 _CONNECT_SECONDS = 10
-# obstore uses credentials until 5 minutes before the end we name, and boto3 hands out none that
-# end within 10: so none is ever used after its end.
+# obstore uses credentials until 5 minutes before the expiry that it is given, and boto3 returns
+# none that expire within 10 minutes. So expired ones are never used.
 _CREDENTIALS_KEPT = timedelta(minutes=10)
-# A request moves until it is done; only silence ends it early (read_timeout).
+# A request that makes progress is never cut off; only silence ends it (read_timeout).
 _WHOLE_REQUEST = timedelta(hours=1)
 _FIRST_REGION = "us-east-1"
 _TRUE = {"1", "true", "on", "yes", "y"}
@@ -37,17 +37,17 @@ _TRUE = {"1", "true", "on", "yes", "y"}
 
 @dataclass(frozen=True, kw_only=True)
 class StoreOptions:
-    """What may be chosen about a store; a folder has use only for the last.
+    """Settings of a store; a folder uses only the last.
 
     Attributes:
         sse: Server-side encryption of what is written: "", "AES256" (SSE-S3) or "aws:kms".
         sse_kms_key_id: The KMS key for "aws:kms", "" for the account's own.
-        max_retries: Further attempts of a request that failed for a passing reason.
-        retry_timeout_seconds: From a request's start, how long it may be attempted again.
+        max_retries: Further attempts after a transient failure of a request.
+        retry_timeout_seconds: From a request's start, how long it may be retried.
         request_timeout_seconds: The longest silence of a server: until its answer begins, which
-            includes sending what is written (32 MiB at a time), and between pieces of an answer.
-        synced_folder: Where an agent of SageMaker's uploads files as they appear; what lies in
-            it is written and removed as ``synced`` says.
+            includes sending what is written (32 MiB at a time), and between parts of an answer.
+        synced_folder: A folder that SageMaker's agent copies to S3. Files in it are written and
+            removed as ``storage.synced`` describes.
     """
 
     sse: str = ""
@@ -61,13 +61,14 @@ class StoreOptions:
 class Connection:
     """One bucket's endpoint, region and credentials.
 
-    Making one raises ``failures.STORE_ERRORS``. It asks S3 only for a region that nothing names.
+    Making one raises ``failures.STORE_ERRORS``. It sends a request only when no setting names a
+    region.
 
     Attributes:
         endpoint: URL without the bucket and without a slash at the end.
         region: What requests are signed for.
-        is_aws: Whether ``endpoint`` is AWS's own, and no one has configured another.
-        client: boto3's, for the same endpoint: what obstore can't do, at 10 times the CPU.
+        is_aws: Whether ``endpoint`` is AWS's own and none is configured.
+        client: boto3's, for the same endpoint. It does what obstore can't, at 10 times the CPU.
     """
 
     def __init__(self, bucket: str, prefix: str, options: StoreOptions) -> None:
@@ -119,7 +120,7 @@ class Connection:
         )
 
     def find_region(self) -> str:
-        """Ask S3 where the bucket is; "" if it won't say. It tells strangers, too."""
+        """Ask S3 for the bucket's region; "" without an answer. It needs no permission."""
         try:
             client = self._client_at(_FIRST_REGION, attempts=2)
             answer = client.head_bucket(Bucket=self._bucket)
@@ -129,7 +130,7 @@ class Connection:
         return str(headers.get("x-amz-bucket-region", ""))
 
     def _config(self) -> "S3Config":
-        virtual_hosted = self.is_aws and "." not in self._bucket  # TLS knows one level of names
+        virtual_hosted = self.is_aws and "." not in self._bucket  # certificates cover no dots
         endpoint = self.endpoint
         if virtual_hosted:
             endpoint = endpoint.replace("://", f"://{self._bucket}.", 1)
@@ -171,30 +172,30 @@ class Connection:
 
 
 def _credentials(session: boto3.Session) -> Boto3CredentialProvider:
-    """Return credentials that have been seen to work out, if not to be accepted."""
+    """Return credentials that could be loaded; whether they are accepted is not known yet."""
     try:
         provider = Boto3CredentialProvider(session, ttl=_CREDENTIALS_KEPT)
     except ValueError as error:
         raise NoCredentialsError from error
     found = provider()
     for value in (found["access_key_id"], found["secret_access_key"], found.get("token") or ""):
-        # obstore panics on these; they come from copying with the line's end.
+        # obstore panics on these, which come from copying a line's end as well.
         if not value.isascii() or not value.isprintable() or " " in value:
             raise ValueError("a credential holds blanks or line ends; copy it again")
     return provider
 
 
 def _certificates(authorities: str | None) -> str:
-    """PEM of AWS_CA_BUNDLE, or of the authorities that boto3 brings: an image may have none."""
+    """PEM of AWS_CA_BUNDLE, else of boto3's authorities: an image may have none of its own."""
     own = Path(botocore.__file__).with_name("cacert.pem")
     return Path(authorities or own).read_text()
 
 
 def check_endpoint(url: str) -> str:
-    """Return an endpoint without its last slash; refuse what obstore would panic on.
+    """Return an endpoint without a slash at its end; refuse one that obstore would panic on.
 
     Raises:
-        ValueError: No http or https URL of a host.
+        ValueError: It is not an http or https URL of a host.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -1,7 +1,7 @@
-"""Writes that must not replace anything: whether a store can, and doing it surely.
+"""Writes that must not replace anything, and whether a store can do them.
 
-Several stores take ``If-None-Match: *`` and overwrite all the same, so a store is believed only
-after it has refused a second write of a scratch object.
+Several stores accept ``If-None-Match: *`` and overwrite all the same. So a store counts as able
+only after it has refused a second write of a scratch object.
 """
 
 import logging
@@ -37,8 +37,8 @@ def create(
 ) -> None:
     """Write ``body`` unless ``key`` is taken.
 
-    A broken connection leaves open whether the write took place; a refusal of the next attempt is
-    then a success if ``is_ours`` finds our bytes there.
+    After a broken connection it is unknown whether the write took place. If the next attempt is
+    refused, the write was a success if ``is_ours`` finds our bytes there.
 
     Raises:
         obstore.exceptions.AlreadyExistsError: It is taken.
@@ -61,7 +61,7 @@ def create(
 
 
 def refuses_second_write(store: "S3Store | LocalStore", *, retries: int) -> bool:
-    """Create a scratch object twice and see; it is deleted again.
+    """Create a scratch object twice, and delete it again.
 
     Raises:
         obstore.exceptions.BaseError, OSError: Nothing can be written there at all.
@@ -73,7 +73,7 @@ def refuses_second_write(store: "S3Store | LocalStore", *, retries: int) -> bool
         except STORE_ERRORS as error:
             if is_transient(error):
                 raise
-            # Either the store lacks conditional writes, or we may not write: this one tells.
+            # The store lacks conditional writes, or these credentials can't write: try a plain one.
             obstore.put(store, key, b"1")
             return False
         try:

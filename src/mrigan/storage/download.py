@@ -1,6 +1,6 @@
-"""An object into a file: begun as ``.part``, continued after an interruption, renamed when whole.
+"""An object into a file: written as ``.part``, continued after an interruption, renamed when whole.
 
-Beside the ``.part`` lies the ETag it was begun with; a ``.part`` of another version is begun anew.
+A file beside the ``.part`` holds the object's ETag; a ``.part`` of another version starts again.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ OnBytes: TypeAlias = Callable[[int], None]
 
 
 class PartFile:
-    """What will be ``path``, and the ETag of what it was begun from."""
+    """The unfinished ``path``, and the ETag of the object it comes from."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,7 +33,7 @@ class PartFile:
         self._etag = path.with_name(f"{path.name}.part.etag")
 
     def begun(self) -> tuple[str, int]:
-        """Return the ETag and the length of what is there; ("", 0) if it can't be continued."""
+        """Return the ETag and the length received; ("", 0) if it can't be continued."""
         try:
             etag = self._etag.read_text()
             return (etag, self.part.stat().st_size) if etag else ("", 0)
@@ -41,24 +41,24 @@ class PartFile:
             return "", 0
 
     def begin(self, etag: str) -> None:
-        """Start from nothing."""
+        """Start from the beginning."""
         self.part.parent.mkdir(parents=True, exist_ok=True)
         self.discard()
         self.part.touch()
         self._etag.write_text(etag)
 
     def finish(self) -> None:
-        """Give the file its name: from here on it is whole."""
+        """Give the file its name, now that it is whole."""
         self.part.replace(self._path)
         self._etag.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Forget what was received."""
+        """Remove what was received."""
         self._etag.unlink(missing_ok=True)
         self.part.unlink(missing_ok=True)
 
     def digest(self, algorithm: str) -> str:
-        """Hash what was received, to hexadecimal."""
+        """Return the hash of what was received, in hexadecimal."""
         with self.part.open("rb") as received:
             return hashlib.file_digest(received, algorithm).hexdigest()
 
@@ -76,7 +76,7 @@ def download(
     """Bring an object to ``path``; see ``Store.download``.
 
     Raises:
-        StorageError: What comes can't be believed.
+        StorageError: The bytes could not be verified.
         OSError, obstore.exceptions.BaseError: As ``failures.explain`` understands them.
     """
     file = PartFile(path)
@@ -91,7 +91,7 @@ def download(
         if brought:
             file.discard()
             count(-brought)
-        etag, whole = _receive_patiently(store, key, file, count)
+        etag, whole = _receive_with_retries(store, key, file, count)
         return Received(
             etag=etag,
             md5=file.digest("md5") if verifier.checks(etag) else "",
@@ -107,12 +107,12 @@ def download(
     file.finish()
 
 
-def _receive_patiently(
+def _receive_with_retries(
     store: "S3Store | LocalStore", key: str, file: PartFile, on_bytes: OnBytes
 ) -> tuple[str, bool]:
-    """Receive, and go on after breaks for as long as each attempt brings some bytes.
+    """Receive, and continue after broken connections while each attempt brings some bytes.
 
-    obstore's own patience ends ``retry_timeout`` after the request began, however far it got.
+    obstore itself stops ``retry_timeout`` after the request began, whatever its progress.
     """
     while True:
         before = file.begun()
@@ -126,7 +126,7 @@ def _receive_patiently(
 def _receive(
     store: "S3Store | LocalStore", key: str, file: PartFile, on_bytes: OnBytes
 ) -> tuple[str, bool]:
-    """Bring what is missing of an object into ``file``.
+    """Receive what is missing of an object into ``file``.
 
     Returns:
         The object's ETag, and whether the file is as long as the object.
@@ -149,7 +149,7 @@ def _receive(
     except BaseException as error:
         on_bytes(-received)
         if isinstance(error, OSError) and error.errno and not error.filename:
-            error.filename = str(file.part)  # a full disk does not say which file it was
+            error.filename = str(file.part)  # the error of a full disk names no file
         raise
     return _etag_of(result), received == result.meta["size"]
 
@@ -157,9 +157,9 @@ def _receive(
 def _continue(
     store: "S3Store | LocalStore", key: str, etag: str, length: int
 ) -> "GetResult | None":
-    """Ask for what is missing; None if it is no longer the same object."""
+    """Request what is missing; None if it is no longer the same object."""
     found = obstore.head(store, key)
-    # A file that lacks only its name asks for its last byte again: nobody can be asked for none.
+    # A file that lacks only its name requests its last byte again: a range can't be empty.
     offset = min(length, found["size"] - 1)
     if (found["e_tag"] or "").strip('"') != etag or offset < 1:
         return None
@@ -169,7 +169,7 @@ def _continue(
     except BaseError as error:
         if is_transient(error):
             raise
-        return None  # a store without ranges, say; the request for all of it will tell
+        return None  # perhaps a store without ranges; requesting all of it will tell
     return result if _etag_of(result) == etag and result.range[0] == offset else None
 
 

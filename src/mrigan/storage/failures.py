@@ -1,7 +1,7 @@
 """Turns every failure of a store into one line: what happened, where, and what to do.
 
-The only place that reads the errors of obstore and botocore. Both keep S3's answer as text, so
-S3's own code decides where there is one, then the text, then the error's class.
+Only this module reads the errors of obstore and botocore. Both keep S3's answer as text, so S3's
+code decides where there is one, else the text, else the error's class.
 """
 
 import re
@@ -52,14 +52,14 @@ _PERMISSIONS: dict[Action, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """What a message can say about a store.
+class Target:
+    """What a message can say about the store that was used.
 
     Attributes:
         bucket: "" for a folder.
         endpoint: What requests go to.
         region: What requests are signed for.
-        find_region: Asks S3 for the bucket's true region, "" if it won't say.
+        find_region: Asks S3 for the bucket's region; returns "" without an answer.
     """
 
     bucket: str = ""
@@ -68,17 +68,17 @@ class Place:
     find_region: Callable[[], str] = str
 
 
-def explain(error: Exception, action: Action, where: str, place: Place) -> StorageError:
-    """Turn one of ``STORE_ERRORS`` into ours; ``where`` is the store's URI or the object's."""
+def explain(error: Exception, action: Action, where: str, target: Target) -> StorageError:
+    """Translate one of ``STORE_ERRORS``; ``where`` is the store's URI or the object's."""
     if isinstance(error, OSError) and error.filename:
-        action, where = "open", str(error.filename)  # Python's own: a file on this side
+        action, where = "open", str(error.filename)  # Python's own, about a local file
     code = s3_code(error)
     if code in _REGION_CODES or "redirect without LOCATION" in str(error):
-        line = _wrong_region(error, place)
+        line = _wrong_region(error, target)
     elif known := _known(error, code):
         facts = {
-            "bucket": place.bucket,
-            "endpoint": place.endpoint,
+            "bucket": target.bucket,
+            "endpoint": target.endpoint,
             "code": code or _status(error),
             "permission": _PERMISSIONS[action],
         }
@@ -100,12 +100,12 @@ def s3_code(error: Exception) -> str:
 
 
 def has_answer(error: Exception) -> bool:
-    """Whether a server answered at all, so that asking otherwise may tell more."""
+    """Whether a server answered, so that another request may tell more."""
     return bool(_status(error))
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed in a moment, and may even have succeeded just now."""
+    """Whether the same request may succeed soon, or may even have succeeded already."""
     if status := _status(error):
         conflict = s3_code(error) == "ConditionalRequestConflict"
         return conflict or status == "429" or (status[0] == "5" and status != "501")
@@ -128,17 +128,17 @@ def _known(error: Exception, code: str) -> Line | None:
     return MISSING if isinstance(error, FileNotFoundError) else None
 
 
-def _wrong_region(error: Exception, place: Place) -> Line:
+def _wrong_region(error: Exception, target: Target) -> Line:
     found = _REGION.search(str(error))
-    right = (found[1] or found[2]) if found else place.find_region()
-    if right and right != place.region:
+    right = (found[1] or found[2]) if found else target.find_region()
+    if right and right != target.region:
         return Line(
-            f"the bucket is in {right}, but the request was for {place.region}",
+            f"the bucket is in {right}, but the request was for {target.region}",
             f"set AWS_REGION={right}",
         )
     if s3_code(error) == "AuthorizationHeaderMalformed":
         return Line(f"malformed credentials ({_detail(error)})", "check AWS_ACCESS_KEY_ID")
-    return Line(f"the bucket is not in {place.region}", "set AWS_REGION to the bucket's region")
+    return Line(f"the bucket is not in {target.region}", "set AWS_REGION to the bucket's region")
 
 
 def _status(error: Exception) -> str:
@@ -149,7 +149,7 @@ def _status(error: Exception) -> str:
 
 
 def _detail(error: Exception) -> str:
-    """What S3, or else the library, says; never S3's echo of the request."""
+    """What S3, or else the library, says, without S3's echo of the request."""
     if isinstance(error, ClientError):
         text = str(error.response.get("Error", {}).get("Message", ""))
     elif found := _MESSAGE.search(str(error)):

@@ -1,4 +1,4 @@
-"""A folder as a store: obstore's local files, and plain ones where obstore can't name them."""
+"""A folder as a store: through obstore, and directly where obstore refuses a file's name."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from obstore.store import LocalStore
 
 from mrigan.errors import StorageError
 from mrigan.storage import creation
-from mrigan.storage.failures import Action, Place, explain
+from mrigan.storage.failures import Action, Target, explain
 from mrigan.storage.keys import STAGED, ObjectInfo
 from mrigan.storage.listing import list_objects
 from mrigan.storage.location import FolderLocation
@@ -43,7 +43,7 @@ class Folder:
         return self._store
 
     def exists(self) -> bool:
-        """Whether there is anything that could hold objects."""
+        """Whether the path exists."""
         return self.path.exists()
 
     def listing(self, prefix: str) -> list[ObjectInfo]:
@@ -51,15 +51,15 @@ class Folder:
         return list_objects(self.reader(), prefix, self._relist, has_markers=False)
 
     def put(self, key: str, data: bytes | Path) -> None:
-        """Write a file beside and rename it."""
+        """Write under a temporary name, then rename."""
         obstore.put(self._writer(), key, data)
 
     def create(self, key: str, body: bytes, *, retries: int, is_ours: Callable[[], bool]) -> None:
-        """Write a file beside and link it to its name."""
+        """Write under a temporary name, then link the file to its name."""
         creation.create(self._writer(), key, body, retries=retries, is_ours=is_ours)
 
     def refuses_second_write(self, *, retries: int) -> bool:
-        """Try it with a scratch file."""
+        """Try it on a scratch file."""
         return creation.refuses_second_write(self._writer(), retries=retries)
 
     def delete(self, key: str) -> None:
@@ -67,15 +67,15 @@ class Folder:
         obstore.delete(self._writer(), key)
 
     def read_odd(self, key: str) -> tuple[bytes, str]:
-        """Read a file under a name that obstore refuses; there is no ETag."""
+        """Read a file whose name obstore refuses; there is no ETag."""
         return (self.path / key).read_bytes(), ""
 
     def explain(self, error: Exception, action: Action, key: str) -> StorageError:
         """Say what went wrong with the file ``key``, or with the folder if that is ""."""
-        return explain(error, action, f"{self.uri}/{key}" if key else self.uri, Place())
+        return explain(error, action, f"{self.uri}/{key}" if key else self.uri, Target())
 
     def _relist(self, prefix: str) -> list[ObjectInfo]:
-        """List what obstore's listing stops at: odd names, links in a circle."""
+        """List also what obstore's listing fails on: odd names, links in a circle."""
         found = []
         for path in _walk(self.path):
             if not path.is_relative_to(self.path / prefix):
@@ -103,7 +103,7 @@ class Folder:
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:
-    """Yield every file, following links to folders, but not to one that the link lies in."""
+    """Yield every file, following links to folders except to one that contains the link."""
     status = folder.stat()
     inode = (status.st_dev, status.st_ino)
     if inode in above:

@@ -1,6 +1,6 @@
-"""Names of objects: which ones a store can be given, and which can only be read.
+"""Keys of objects: which ones can be written, and which only read.
 
-Keys go to both stores exactly as they are: no character is escaped, on either side.
+Both kinds of store get keys exactly as they are; no character is escaped.
 """
 
 import re
@@ -9,17 +9,17 @@ from datetime import datetime
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-# obstore stages its writes under names that end so and leaves such files out of its listings.
+# obstore writes files under temporary names of this form, and does not list such files.
 STAGED = re.compile(r"#\d+$")
 
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """What a listing tells of an object.
+    """What a listing says of an object.
 
     Attributes:
-        key: Relative to the store's URI, separated by ``/``. One that ends in ``/`` is a marker
-            that a console has put for a folder.
+        key: Relative to the store's URI, separated by ``/``. One that ends in ``/`` is a marker by
+            which a console shows a folder.
         size_bytes: Length of the whole object.
         etag: Without its quotes, "" if the store has none. Changes when the object does.
         modified: When it was last written, with a time zone.

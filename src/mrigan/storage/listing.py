@@ -1,8 +1,8 @@
-"""What a store holds, including what obstore's own listing hides or stops at.
+"""What a store holds, including what obstore's own listing hides or fails on.
 
-obstore strips the ``/`` off a marker, so that it looks like an empty object of another name, and
-gives up a whole listing at the first key that it could not read: with ``//``, ``.`` or a control
-character in it, or links in a circle.
+obstore removes the ``/`` at a marker's end, so that it looks like an empty object of another name,
+and fails at the first key that it can't represent: with ``//``, ``.`` or a control character in it,
+or at links in a circle.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obstore.store import LocalStore, S3Store
 
 _PAGE = 1000
-# Up to here one request for each empty object beats listing everything again by other means.
+# Up to so many empty objects, one request for each is faster than listing everything again.
 _LOOKS = 64
 _LOOKS_AT_ONCE = 8
 _UNREADABLE = ("File system loop", "invalid list response")
@@ -38,7 +38,7 @@ def list_objects(
     Args:
         store: Where.
         prefix: By whole segments; "" for everything.
-        relist: Slower, sees everything.
+        relist: Lists everything, more slowly.
         has_markers: Whether an empty object may be a folder's marker.
     """
     try:
@@ -60,7 +60,7 @@ def list_objects(
 
 
 def info_of(meta: "ObjectMeta") -> ObjectInfo:
-    """Translate obstore's words."""
+    """Translate what obstore says of an object."""
     etag = (meta["e_tag"] or "").strip('"')
     return ObjectInfo(meta["path"], meta["size"], etag, meta["last_modified"])
 
@@ -68,7 +68,7 @@ def info_of(meta: "ObjectMeta") -> ObjectInfo:
 def _with_markers(
     store: "S3Store | LocalStore", found: list[ObjectInfo], empty: list[ObjectInfo]
 ) -> list[ObjectInfo]:
-    """Give markers their ``/`` back: nothing lies under their name without it."""
+    """Give markers their ``/`` back: without it no object has their name."""
 
     def is_marker(info: ObjectInfo) -> bool:
         try:

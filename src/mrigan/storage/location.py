@@ -1,4 +1,4 @@
-"""What a URI means: a bucket and a prefix, or a folder. Nothing is contacted here."""
+"""What a URI means: a bucket and a prefix, or a folder. No request is made."""
 
 import os.path
 import re
@@ -24,7 +24,7 @@ class BucketLocation:
 
     @property
     def uri(self) -> str:
-        """As a user would write it."""
+        """The URI as a user would write it."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
@@ -36,7 +36,7 @@ class FolderLocation:
 
     @property
     def uri(self) -> str:
-        """The path, for messages that name either kind."""
+        """The path, as messages name it."""
         return str(self.path)
 
 
@@ -44,7 +44,7 @@ def parse_uri(uri: str) -> BucketLocation | FolderLocation:
     """Read ``s3://bucket/prefix``, ``file:///folder`` (percent-encoded) or a folder's path as is.
 
     Raises:
-        StorageError: It is none of these. What stands before an ``@`` is not repeated in it.
+        StorageError: It is none of these. Its message never repeats what precedes an ``@``.
     """
     found = _SCHEME.match(uri)
     scheme = found[1].lower() if found else ""

@@ -1,7 +1,7 @@
-"""A store whose objects are also kept elsewhere, in whole or in part.
+"""A store whose objects, or some of them, are also copied to other stores.
 
-The store comes first and is what is read; copies follow it. One that fails fails the write that it
-belongs to, and what it then lacks is written to it before anything else is.
+Reads come from the store itself. A write goes to the store first and then to the copies; it fails
+if a copy fails, and what that copy lacks is written before anything else the next time.
 """
 
 import logging
@@ -21,11 +21,11 @@ _AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Copy:
-    """Where else objects go.
+    """Another store that objects are copied to.
 
     Attributes:
-        store: There.
-        key_of: An object's key there, by its key; None for one that does not go there.
+        store: That store.
+        key_of: From an object's key to its key there; None if the object is not copied.
     """
 
     store: Store
@@ -33,26 +33,26 @@ class Copy:
 
 
 class MirroredStore(Store):
-    """What is written here, and removed, is so in every copy too."""
+    """Writes and removes objects in the copies too."""
 
     def __init__(self, uri: str, options: StoreOptions, copies: Sequence[Copy]) -> None:
         super().__init__(open_backend(uri, options), options)
         self._copies = copies
-        self._owed: dict[tuple[Store, str], bytes | Path | None] = {}
-        self._settling = threading.Lock()
+        self._pending: dict[tuple[Store, str], bytes | Path | None] = {}
+        self._updating = threading.Lock()
 
     def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
         """Write an object; see ``Store.put``."""
         super().put(key, data, create=create)
-        self._settle(key, data)
+        self._update_copies(key, data)
 
     def delete(self, key: str) -> None:
-        """Remove an object; a copy that can't yet is asked again at the next change."""
+        """Remove an object; a copy that can't do so yet is asked again at the next change."""
         super().delete(key)
-        self._settle(key, None)
+        self._update_copies(key, None)
 
     def catch_up(self) -> None:
-        """Give each copy what it lacks of the objects here, or has older or in another size."""
+        """Copy the objects that a copy lacks, or has an older version or another size of."""
         for copy in self._copies:
             lacking = {
                 info.key: key
@@ -63,26 +63,26 @@ class MirroredStore(Store):
             if lacking:
                 log.info("copied", extra={"objects": len(lacking), "to": copy.store.uri})
 
-    def _settle(self, key: str, data: bytes | Path | None) -> None:
-        """Bring the copies to where this store is with ``key`` and all that failed before."""
-        with self._settling:
+    def _update_copies(self, key: str, data: bytes | Path | None) -> None:
+        """Bring the copies up to date with ``key``, and with earlier changes that failed."""
+        with self._updating:
             for copy in self._copies:
                 if there := copy.key_of(key):
-                    # Last, also where an older debt is replaced: the order of writing is kept.
-                    self._owed.pop((copy.store, there), None)
-                    self._owed[copy.store, there] = data
-            for (store, there), owed in list(self._owed.items()):
-                if owed is not None:
-                    store.put(there, owed)
+                    # At the end even where it replaces an earlier change: the order is kept.
+                    self._pending.pop((copy.store, there), None)
+                    self._pending[copy.store, there] = data
+            for (store, there), change in list(self._pending.items()):
+                if change is not None:
+                    store.put(there, change)
                 else:
                     store.delete(there)
                     if store.head(there):
                         continue
-                del self._owed[store, there]
+                del self._pending[store, there]
 
 
 def copy_objects(source: Store, target: Store, keys: dict[str, str]) -> None:
-    """Write objects of ``source`` to ``target``; ``keys`` are those here to those there."""
+    """Write objects of ``source`` to ``target``; ``keys`` maps keys of the one to the other."""
 
     def copy(here: str, there: str) -> None:
         target.put(there, source.get(here))

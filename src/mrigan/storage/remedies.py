@@ -1,6 +1,6 @@
-"""What S3's and the system's failures mean to a person: one line each, and what to do.
+"""What failures of S3 and of the file system mean to a user, one line each, and what to do.
 
-Braces are filled in by ``failures``: ``bucket``, ``endpoint``, ``code`` and ``permission``.
+``failures`` fills in the braces: ``bucket``, ``endpoint``, ``code`` and ``permission``.
 """
 
 import re
@@ -73,10 +73,10 @@ BY_CODE: dict[str, Line] = {
     "XMinioStorageFull": _FULL,
 }
 
-# For answers without a body, such as those to HEAD.
+# For answers without a body, such as to HEAD.
 BY_STATUS = {"401": NO_CREDENTIALS, "403": DENIED, "404": MISSING, "507": _FULL}
 
-# Where no server has answered. The first that is found counts.
+# For failures without a server's answer. The first pattern that is found decides.
 BY_TEXT: tuple[tuple[re.Pattern[str], Line], ...] = tuple(
     (re.compile(pattern), line)
     for pattern, line in (

@@ -2,9 +2,9 @@
 
 Promises:
     * ``put`` is atomic: a key holds a whole object or what it held before.
-    * ``get`` and ``download`` hand out bytes only after checking their number, and their MD5
-      where the ETag is one.
-    * Passing failures are retried; what escapes is a ``StorageError`` with a remedy.
+    * ``get`` and ``download`` return bytes only after checking their number, and their MD5 where
+      the ETag is one.
+    * Transient failures are retried; others become a ``StorageError`` with a remedy.
     * An endpoint in AWS_ENDPOINT_URL or a profile is never bypassed.
 
 Thread-safe. Not fork-safe: see ``mrigan.storage``.
@@ -39,18 +39,18 @@ __all__ = ["ObjectInfo", "Store", "StoreOptions", "open_backend", "open_store"]
 def open_store(uri: str, options: StoreOptions | None = None) -> "Store":
     """Open ``s3://bucket/prefix`` or a folder (``runs/demo``, ``~/x``, ``file:///x``).
 
-    A folder is made by the first ``put``. A bucket's credentials are looked up; the bucket itself
-    is asked for nothing yet, save its region where no setting names one.
+    A folder is made by the first ``put``. A bucket's credentials are looked up; no request is made
+    yet, unless no setting names its region.
 
     Raises:
-        StorageError: A URI that is neither, no credentials, or AWS settings that make no sense.
+        StorageError: A URI that is neither, no credentials, or invalid AWS settings.
     """
     options = options or StoreOptions()
     return Store(open_backend(uri, options), options)
 
 
 def open_backend(uri: str, options: StoreOptions) -> Backend:
-    """Return the place that ``uri`` names, for a store over it; raises as ``open_store``."""
+    """Return the bucket or folder that ``uri`` names; raises as ``open_store``."""
     location = parse_uri(uri)
     if isinstance(location, BucketLocation):
         return Bucket(location, options)
@@ -66,7 +66,7 @@ class Store:
     Every method raises ``StorageError``, naming the object and the remedy.
 
     Attributes:
-        uri: Normalised, without a slash at the end, never with a credential.
+        uri: Normalised, without a slash at the end or a credential.
         is_s3: Whether it is a bucket.
         identity: The same for the same objects in every process: endpoint, bucket and prefix, or
             the folder's absolute path.
@@ -86,12 +86,12 @@ class Store:
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         """Return every object below ``prefix``, at any depth, sorted by key.
 
-        ``slices`` means ``slices/...``, not ``slices-old/...``. Markers that consoles put for
-        folders are listed with their ``/`` at the end, save the one for the store's own prefix.
+        ``slices`` means ``slices/...``, not ``slices-old/...``. Consoles' markers for folders are
+        listed with their ``/`` at the end, except that of the store's own prefix.
 
         Raises:
-            StorageError: Also for a folder that doesn't exist, when all of it is asked for. An
-                empty prefix of a bucket is no error.
+            StorageError: Also if the store is a folder that doesn't exist and ``prefix`` is empty.
+                In a bucket an empty prefix is no error.
         """
         prefix = prefix.rstrip("/")
         if prefix:
@@ -104,7 +104,7 @@ class Store:
         return found
 
     def head(self, key: str) -> ObjectInfo | None:
-        """Return what is known about an object without its bytes; None if there is none."""
+        """Return what is known of an object without reading it; None if there is none."""
         self._check(key, "look at")
         with self._explained("look at", key):
             if not self._backend.exists():
@@ -116,7 +116,7 @@ class Store:
                 if missing and (self._bucket_is_there or not self.is_s3):
                     return None
                 if has_answer(error):
-                    return self._look_again(key)
+                    return self._head_by_get(key)
                 raise
 
     def get(self, key: str) -> bytes:
@@ -132,7 +132,7 @@ class Store:
     def download(
         self, key: str, path: Path, *, sha256: str = "", on_bytes: OnBytes = lambda _: None
     ) -> None:
-        """Bring an object to ``path`` by way of ``path.part``, verified before it gets its name.
+        """Download an object to ``path.part``, verify it, and rename it to ``path``.
 
         A ``.part`` that an earlier call has left, of the same version, is continued.
 
@@ -140,7 +140,7 @@ class Store:
             key: The object.
             path: Replaced by a whole file or not at all. Its folder is made.
             sha256: What the bytes must have; "" to rely on the ETag.
-            on_bytes: Told how many bytes have come; a negative number takes some back.
+            on_bytes: Called with the number of bytes received; negative if some are discarded.
         """
         self._check(key, "read")
         with self._explained("read", key):
@@ -157,14 +157,15 @@ class Store:
     def put(self, key: str, data: bytes | Path, *, create: bool = False) -> None:
         """Write an object in one step, replacing what is there.
 
-        More than 8 MiB go to S3 in parts; those of a write that was killed stay in the bucket,
-        unseen and paid for, until a lifecycle rule of the bucket's removes them.
+        More than 8 MiB go to S3 in parts. Those of a process that was killed stay in the bucket,
+        invisible and paid for, until a lifecycle rule removes them.
 
         Args:
             key: Where to.
             data: The bytes, or a file of them.
-            create: Replace nothing. Where the store can't promise that (``honours_create``), it
-                is asked first, and two writers in the same moment are not told apart.
+            create: Replace nothing. Where the store can't do that in one step
+                (``honours_create``), it is asked first, and of two writers at the same moment
+                neither notices the other.
 
         Raises:
             AlreadyExistsError: With ``create``, the key is taken.
@@ -184,7 +185,7 @@ class Store:
         self._bucket_is_there = True
 
     def delete(self, key: str) -> None:
-        """Remove an object; if there is none, that is fine."""
+        """Remove an object, if there is one."""
         self._check(key, "delete")
         with self._explained("delete", key):
             if not self._backend.exists():
@@ -196,7 +197,7 @@ class Store:
                     raise
 
     def honours_create(self) -> bool:
-        """Whether ``put(create=True)`` is one step here: found out once, by trying it out."""
+        """Whether ``put(create=True)`` is atomic here: found out once, by trying."""
         with self._probing, self._explained("write", f"{SCRATCH}*"):
             if self._honours_create is None:
                 self._honours_create = self._backend.refuses_second_write(retries=self._retries)
@@ -220,8 +221,8 @@ class Store:
             body = result.bytes().to_bytes()
             return body, info_of(result.meta).etag, result.meta["size"]
 
-    def _look_again(self, key: str) -> ObjectInfo | None:
-        """Look with a GET: answers to HEAD have no body, and so no reason for a failure."""
+    def _head_by_get(self, key: str) -> ObjectInfo | None:
+        """Use GET instead: an answer to HEAD has no body, and so no reason of a failure."""
         try:
             found = info_of(obstore.get(self._backend.reader(), key).meta)
         except FileNotFoundError as error:

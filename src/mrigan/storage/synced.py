@@ -1,9 +1,9 @@
-"""A folder that SageMaker's agent keeps in S3: it uploads what appears and deletes what goes.
+"""A folder that SageMaker's agent mirrors to S3: it uploads new files and deletes removed ones.
 
-The agent leaves ``*.sagemaker-ignore`` alone, so files are begun under such names. Beside a file it
-puts ``<file>.sagemaker-uploading`` and then ``<file>.sagemaker-uploaded``; a file between the two
-is not to be deleted. The protocol is not documented; AWS's own XGBoost container follows it
-(github.com/aws/sagemaker-xgboost-container, checkpointing.py).
+The agent ignores ``*.sagemaker-ignore``, so files are written under such names first. Beside a file
+it puts ``<file>.sagemaker-uploading`` and then ``<file>.sagemaker-uploaded``; a file that has only
+the first must not be deleted. The protocol is not documented; AWS's own XGBoost container follows
+it (github.com/aws/sagemaker-xgboost-container, checkpointing.py).
 """
 
 import logging
@@ -27,10 +27,10 @@ _UPLOADED = ".sagemaker-uploaded"
 
 
 class SyncedFolder(Folder):
-    """Files as the agent wants them: whole when they get their name, and no links."""
+    """Files as the agent needs them: whole when they get their name, and no links."""
 
     def listing(self, prefix: str) -> list[ObjectInfo]:
-        """List files, but neither the agent's markers nor what was never finished."""
+        """List files, without the agent's markers and unfinished files."""
         others = (_IGNORED, _UPLOADING, _UPLOADED)
         return [info for info in super().listing(prefix) if not info.key.endswith(others)]
 
@@ -40,7 +40,7 @@ class SyncedFolder(Folder):
             whole.replace(self.path / key)
 
     def create(self, key: str, body: bytes, *, retries: int, is_ours: Callable[[], bool]) -> None:
-        """Write under a name that the agent ignores, then give it a second name."""
+        """Write under a name that the agent ignores, then link the file to its name."""
         del retries, is_ours
         with self._written(key, body) as whole:
             try:
@@ -49,7 +49,7 @@ class SyncedFolder(Folder):
                 raise Taken(str(error)) from error
 
     def refuses_second_write(self, *, retries: int) -> bool:
-        """Whether a file can have two names here, for a moment."""
+        """Whether a file can have two names here."""
         del retries
         with self._written("scratch", b"") as whole:
             second = whole.with_name(f"2-{whole.name}")
@@ -61,7 +61,7 @@ class SyncedFolder(Folder):
             return True
 
     def delete(self, key: str) -> None:
-        """Remove a file, unless it is being uploaded: then it stays, and is there to be seen."""
+        """Remove a file, unless it is being uploaded: then it stays and is listed."""
         path = self.path / key
         uploading, uploaded = (path.with_name(path.name + end) for end in (_UPLOADING, _UPLOADED))
         if uploading.exists() and not uploaded.exists():
@@ -71,7 +71,7 @@ class SyncedFolder(Folder):
 
     @contextmanager
     def _written(self, key: str, data: bytes | Path) -> Iterator[Path]:
-        """Write all of ``data`` down, and remove the file if it keeps its first name."""
+        """Write ``data`` to disk under an ignored name; a file that keeps it is removed."""
         path = self.path / key
         path.parent.mkdir(parents=True, exist_ok=True)
         begun = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}{_IGNORED}")
@@ -90,6 +90,6 @@ class SyncedFolder(Folder):
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process had begun to write below ``folder``; nothing may write there."""
+    """Remove unfinished files below ``folder``, where no process may be writing."""
     for path in folder.rglob(f"*{_IGNORED}"):
         path.unlink(missing_ok=True)

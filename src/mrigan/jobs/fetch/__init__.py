@@ -1,1 +1,1 @@
-"""``mrigan fetch``: a run, brought to this machine."""
+"""``mrigan fetch``: downloads a run."""

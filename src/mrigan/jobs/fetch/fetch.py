@@ -1,7 +1,7 @@
-"""``mrigan fetch``: a run's artifacts on this machine, each verified before it gets its name.
+"""``mrigan fetch``: downloads a run's artifacts, each verified before it gets its name.
 
-Running it again brings what is new or was cut off. Nothing that is whole here is replaced by
-something that is not, and nothing here is deleted.
+Running it again downloads what is new or was interrupted. A whole file is only ever replaced by a
+whole one, and nothing is deleted.
 """
 
 import logging
@@ -27,8 +27,8 @@ from rich.progress import (
 )
 
 from mrigan.errors import StorageError
-from mrigan.jobs.fetch.item import Outcome, bring
-from mrigan.jobs.fetch.plan import Item, Plan, parse_parts, plan_fetch
+from mrigan.jobs.fetch.item import Outcome, fetch_item
+from mrigan.jobs.fetch.selection import Item, Selection, parse_parts, select_artifacts
 from mrigan.storage.store import Store, StoreOptions, open_store
 
 __all__ = ["FetchSummary", "fetch", "parse_parts"]
@@ -41,8 +41,8 @@ _TICK_SECONDS = 0.2
 _LAST_READS_SECONDS = 2.0
 
 
-class _Stopped(Exception):  # noqa: N818  # no error: someone asked for it
-    """A transfer was asked to end; its ``.part`` is continued next time."""
+class _Stopped(Exception):  # noqa: N818  # no error: a user asked for it
+    """A download was asked to end; its ``.part`` is continued next time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,12 +50,12 @@ class FetchSummary:
     """What a fetch has done.
 
     Attributes:
-        fetched_files: Brought or completed by this call.
+        fetched_files: Downloaded or completed by this call.
         fetched_bytes: In those files.
-        kept_files: Here already, and whole.
+        kept_files: That were here before, and whole.
         skipped: Keys that are incomplete in the run, or were removed from it meanwhile.
         interrupted: Whether it was asked to stop before the end.
-        seconds: It took.
+        seconds: How long it took.
     """
 
     fetched_files: int
@@ -74,28 +74,28 @@ def fetch(
     *,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> FetchSummary:
-    """Bring the run at ``uri`` to ``folder``.
+    """Download the run at ``uri`` to ``folder``.
 
     Args:
         uri: A run's OUTPUT_URI.
         folder: Made if it isn't there.
-        only: Among ``fetch_plan.PARTS``; empty for everything. The small files at the run's root
-            come along always.
+        only: Among ``selection.PARTS``; empty for everything. The small files at the run's root
+            are always included.
         options: For the store.
-        should_stop: Asked five times a second; what is under way is continued by the next call.
+        should_stop: Asked five times a second; the next call continues unfinished downloads.
 
     Raises:
-        StorageError: No run there, no space here, or files that could not be brought or verified.
+        StorageError: No run there, no space here, or files that could not be read or verified.
     """
     started = time.monotonic()
     store = open_store(uri, options)
     folder = folder.expanduser().absolute()
     if not store.is_s3 and folder.resolve() == Path(store.uri).resolve():
         raise StorageError(f"{folder}: the run is in this very folder; choose another")
-    plan = plan_fetch(store, only)
-    _check_space(plan, folder)
-    with _progress(plan.size_bytes) as advance:
-        outcomes, failures, interrupted = _bring_all(store, plan, folder, advance, should_stop)
+    selection = select_artifacts(store, only)
+    _check_space(selection, folder)
+    with _progress(selection.size_bytes) as advance:
+        outcomes, failures, interrupted = _fetch_all(store, selection, folder, advance, should_stop)
     if failures:
         raise _failed(failures, folder)
     files: Counter[Outcome] = Counter()
@@ -107,7 +107,7 @@ def fetch(
         fetched_files=files["fetched"],
         fetched_bytes=sum(fetched),
         kept_files=files["kept"],
-        skipped=plan.skipped + gone,
+        skipped=selection.skipped + gone,
         interrupted=interrupted,
         seconds=time.monotonic() - started,
     )
@@ -115,14 +115,14 @@ def fetch(
     return summary
 
 
-def _bring_all(
+def _fetch_all(
     store: Store,
-    plan: Plan,
+    selection: Selection,
     folder: Path,
     advance: Callable[[int], None],
     should_stop: Callable[[], bool],
 ) -> tuple[dict[Item, Outcome], dict[str, StorageError], bool]:
-    """Return what became of each item, what failed by key, and whether we were stopped."""
+    """Return what became of each item, the errors by key, and whether it was asked to stop."""
     stopping = threading.Event()
 
     def count(received: int) -> None:
@@ -133,7 +133,7 @@ def _bring_all(
     outcomes: dict[Item, Outcome] = {}
     failures: dict[str, StorageError] = {}
     pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="fetch")
-    todo = {pool.submit(bring, store, item, folder, count): item for item in plan.items}
+    todo = {pool.submit(fetch_item, store, item, folder, count): item for item in selection.items}
     try:
         pending: set[Future[Outcome]] = set(todo)
         while pending and not should_stop():
@@ -148,18 +148,18 @@ def _bring_all(
     finally:
         stopping.set()
         pool.shutdown(wait=False, cancel_futures=True)
-        # A moment for those under way to end well; a silent server would take minutes.
+        # Time for running downloads to end well; a silent server would take minutes.
         wait([future for future in todo if future.running()], _LAST_READS_SECONDS)
 
 
-def _check_space(plan: Plan, folder: Path) -> None:
+def _check_space(selection: Selection, folder: Path) -> None:
     there = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    here = sum(_size(folder / item.info.key) for item in plan.items)
-    needed, free = plan.size_bytes - here, shutil.disk_usage(there).free
+    here = sum(_size(folder / item.info.key) for item in selection.items)
+    needed, free = selection.size_bytes - here, shutil.disk_usage(there).free
     if needed > free:
         raise StorageError(
             f"{folder}: {decimal(needed)} are needed and {decimal(free)} are free; free some, or "
-            "bring less with --only"
+            "fetch less with --only"
         )
 
 
@@ -169,7 +169,7 @@ def _size(path: Path) -> int:
 
 @contextmanager
 def _progress(total_bytes: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, nothing elsewhere; what is yielded takes further bytes."""
+    """Show a bar on a terminal; call what is yielded with the number of further bytes."""
     columns = (
         TextColumn("fetching"),
         BarColumn(),
@@ -186,8 +186,8 @@ def _failed(failures: dict[str, StorageError], folder: Path) -> StorageError:
     first = "; ".join(str(error) for error in list(failures.values())[:_SHOWN])
     more = f"; and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else ""
     return StorageError(
-        f"{len(failures)} files were not brought to {folder}: {first}{more}; what is whole was "
-        "kept: run the command again for the rest"
+        f"{len(failures)} files were not fetched to {folder}: {first}{more}; whole files were "
+        "kept; run the command again for the rest"
     )
 
 

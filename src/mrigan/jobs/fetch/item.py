@@ -1,4 +1,4 @@
-"""One artifact, from a run's store to a file that is whole: kept, or brought and verified."""
+"""One artifact of a run: kept if its file is whole already, else downloaded and verified."""
 
 import hashlib
 import logging
@@ -9,42 +9,42 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from mrigan.errors import StorageError
-from mrigan.jobs.fetch.plan import Item, read_record
+from mrigan.jobs.fetch.selection import Item, read_record
 from mrigan.storage.store import ObjectInfo, Store
 
 log = logging.getLogger(__name__)
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
-# "gone": the run, which may go on meanwhile, has removed it.
+# "gone": the run, which may still be training, has removed it.
 Outcome: TypeAlias = Literal["fetched", "kept", "gone"]
 
 
-def bring(store: Store, item: Item, folder: Path, on_bytes: Callable[[int], None]) -> Outcome:
-    """Make the item and its record whole below ``folder``.
+def fetch_item(store: Store, item: Item, folder: Path, on_bytes: Callable[[int], None]) -> Outcome:
+    """Make sure that the item and its record are whole below ``folder``.
 
     Raises:
-        StorageError: It can't be had, verified, or written.
+        StorageError: It can't be read, verified or written.
     """
     try:
-        return _bring(store, item, folder, on_bytes)
+        return _fetch_item(store, item, folder, on_bytes)
     except OSError as error:
         raise StorageError(
-            f"{error.filename or folder}: {error.strerror}; see to it, or choose another folder"
+            f"{error.filename or folder}: {error.strerror}; correct that, or choose another folder"
         ) from error
 
 
-def _bring(store: Store, item: Item, folder: Path, on_bytes: Callable[[int], None]) -> Outcome:
+def _fetch_item(store: Store, item: Item, folder: Path, on_bytes: Callable[[int], None]) -> Outcome:
     path = folder / item.info.key
     if _is_here(path, item, is_s3=store.is_s3):
         on_bytes(item.info.size_bytes)
         outcome: Outcome = "kept"
     else:
-        brought = _download(store, item, path, on_bytes)
-        if brought is None:
+        downloaded = _download(store, item, path, on_bytes)
+        if downloaded is None:
             log.warning("skipped", extra={"key": item.info.key, "reason": "removed meanwhile"})
             return "gone"
-        item, outcome = brought, "fetched"
+        item, outcome = downloaded, "fetched"
         modified = item.info.modified.timestamp()
         os.utime(path, (modified, modified))
     if item.record:
@@ -53,7 +53,7 @@ def _bring(store: Store, item: Item, folder: Path, on_bytes: Callable[[int], Non
 
 
 def _download(store: Store, item: Item, path: Path, on_bytes: Callable[[int], None]) -> Item | None:
-    """Return the item as brought; None if the run, which may go on, has removed it."""
+    """Return the item as downloaded; None if the run has removed it."""
     key = item.info.key
     try:
         store.download(key, path, sha256=item.sha256, on_bytes=on_bytes)
@@ -63,14 +63,14 @@ def _download(store: Store, item: Item, path: Path, on_bytes: Callable[[int], No
         record = read_record(store, item.record.key) if item.record else None
         if record is None or record == item.record:
             raise
-        # Both were replaced after the record had been read.
+        # The run has replaced both since the record was read.
         item = Item(item.info, record)
         store.download(key, path, sha256=item.sha256, on_bytes=on_bytes)
     return item
 
 
 def _is_here(path: Path, item: Item, *, is_s3: bool) -> bool:
-    """Whether ``path`` is whole and the same; in doubt it is not."""
+    """Whether ``path`` is certainly whole and the same."""
     info = item.info
     try:
         status = path.stat()

@@ -1,7 +1,7 @@
-"""Which of a run's objects to bring, and what their bytes must be.
+"""Which of a run's objects to download, and what their bytes must be.
 
-Tensors travel with the JSON that vouches for them (``checkpoints/N.json``, ``model/config.json``):
-the JSON is written last here too, so that its presence means complete on this side as well.
+Tensors come with the JSON that holds their sha256 (``checkpoints/N.json``, ``model/config.json``).
+The JSON is written last, as in the run, so that its presence means that the tensors are complete.
 """
 
 import json
@@ -27,7 +27,7 @@ _RECORDS = {
 
 @dataclass(frozen=True)
 class Record:
-    """The JSON that vouches for an object; ``sha256`` is what it says."""
+    """The JSON that holds an object's sha256."""
 
     key: str
     body: bytes
@@ -36,37 +36,37 @@ class Record:
 
 @dataclass(frozen=True)
 class Item:
-    """One object to bring, and its record, which is then written beside it."""
+    """One object to download, and its record, which is then written beside it."""
 
     info: ObjectInfo
     record: Record | None = None
 
     @property
     def sha256(self) -> str:
-        """What the bytes must have, "" if only the store vouches for them."""
+        """What the bytes must have; "" if only the store can verify them."""
         return self.record.sha256 if self.record else ""
 
     @property
     def files(self) -> int:
-        """How many files come of it."""
+        """How many files it becomes."""
         return 2 if self.record else 1
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to bring, and what is there but incomplete, by key."""
+class Selection:
+    """What to download, and the keys that are incomplete in the run."""
 
     items: tuple[Item, ...]
     skipped: tuple[str, ...]
 
     @property
     def size_bytes(self) -> int:
-        """Of all items, their records aside."""
+        """Of all items, without their records."""
         return sum(item.info.size_bytes for item in self.items)
 
 
 def parse_parts(text: str) -> frozenset[str]:
-    """Read ``samples,model``; "" is empty and means everything.
+    """Read ``samples,model``; the result of "" is empty, which means everything.
 
     Raises:
         SettingsError: A name that is no part of a run.
@@ -79,8 +79,8 @@ def parse_parts(text: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def plan_fetch(store: Store, only: frozenset[str]) -> Plan:
-    """List the run and choose; ``only`` is empty for everything.
+def select_artifacts(store: Store, only: frozenset[str]) -> Selection:
+    """List the run and choose; an empty ``only`` means everything.
 
     Raises:
         StorageError: There is no run.
@@ -99,16 +99,16 @@ def plan_fetch(store: Store, only: frozenset[str]) -> Plan:
         else:
             skipped.append(key)
             log.warning("skipped", extra={"key": key, "reason": f"no sha256 in {record_key}"})
-    for key in [key for key in wanted if _vouches(key)]:
+    for key in [key for key in wanted if _is_record(key)]:
         skipped.append(key)
         del wanted[key]
-        log.warning("skipped", extra={"key": key, "reason": "what it vouches for is missing"})
+        log.warning("skipped", extra={"key": key, "reason": "the file it describes is missing"})
     items += [Item(info) for info in wanted.values()]
-    return Plan(tuple(items), tuple(skipped))
+    return Selection(tuple(items), tuple(skipped))
 
 
 def read_record(store: Store, key: str) -> Record | None:
-    """Return the record as it is now; None if it is gone or says nothing."""
+    """Return the record as it is now; None if it is gone or holds no sha256."""
     if store.head(key) is None:
         return None
     body = store.get(key)
@@ -123,14 +123,14 @@ def read_record(store: Store, key: str) -> Record | None:
 def _is_wanted(key: str, only: frozenset[str]) -> bool:
     top, slash, name = key.partition("/")
     if top == PLATFORM_FOLDER:
-        return False  # the same files once more, as one archive a job
+        return False  # the same files again, as one archive for each job
     if not slash:
         return key in _ALWAYS or (not only and not key.startswith("."))
     return bool(name) and not key.endswith("/") and (not only or top in only)
 
 
 def _record_key(key: str) -> str:
-    """The key of what vouches for ``key``; "" if only the store does."""
+    """The key of the record of ``key``; "" if there is none."""
     if key in _RECORDS:
         return _RECORDS[key]
     if key.startswith("checkpoints/") and key.endswith(".pt"):
@@ -138,7 +138,7 @@ def _record_key(key: str) -> str:
     return ""
 
 
-def _vouches(key: str) -> bool:
+def _is_record(key: str) -> bool:
     return key in _RECORDS.values() or (key.startswith("checkpoints/") and key.endswith(".json"))
 
 
