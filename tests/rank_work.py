@@ -255,7 +255,7 @@ def _of_rank(ranks, rank):
 
 def in_lockstep(ranks, *, failing=None, stopping=None):
     """What each rank hears while rank 1 alone reads and a rank fails or is stopped."""
-    rank, seen = ranks.place.rank, []
+    rank, seen = ranks.rank, []
     try:
         with lockstep(ranks, lambda *n: seen.append(n), lambda: rank == stopping) as tick:
             if rank == 1:
