@@ -5,7 +5,8 @@
     ├── DivergedError           3   training left the finite numbers
     ├── DataError               4   nothing usable to train on
     ├── StorageError            5   a bucket or folder did not do what was asked
-    │   └── AlreadyExistsError  5   a create-only write found the key taken
+    │   ├── AlreadyExistsError  5   a create-only write found the key taken
+    │   └── LeaseError          5   another job writes this run
     ├── PeerLostError           1   another rank of the run is gone
     └── PeerFailedError             another rank has failed, and has its exit status
 
@@ -50,6 +51,10 @@ class StorageError(MriganError):
 
 class AlreadyExistsError(StorageError):
     """A create-only write found an object under its key; nothing was changed."""
+
+
+class LeaseError(StorageError):
+    """Another job writes the run; names it."""
 
 
 class PeerLostError(MriganError):

@@ -10,7 +10,7 @@ import logging
 from typing import NamedTuple
 
 from mrigan.artifacts.run_tree import JsonObject
-from mrigan.errors import AlreadyExistsError, StorageError
+from mrigan.errors import AlreadyExistsError, LeaseError
 from mrigan.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ def publish_checkpoint(store: Store, images_seen: int, data: bytes, facts: JsonO
     """Write the pair; the same pair again is fine.
 
     Raises:
-        StorageError: Also when another run has just written other weights under this name.
+        LeaseError: Another job has just written other weights under this name.
+        StorageError: The store failed.
     """
     sha256 = hashlib.sha256(data).hexdigest()
     facts = {"images_seen": images_seen, "sha256": sha256, "size_bytes": len(data), **facts}
@@ -113,8 +114,8 @@ def _read_facts(store: Store, key: str) -> JsonObject | None:
     return facts if isinstance(facts, dict) else None
 
 
-def _taken(store: Store, key: str) -> StorageError:
-    return StorageError(
+def _taken(store: Store, key: str) -> LeaseError:
+    return LeaseError(
         f"{store.uri}/{key}: another run has written other weights there; two jobs share one "
         "MRIGAN_OUTPUT_URI: stop one of them"
     )

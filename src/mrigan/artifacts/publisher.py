@@ -12,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from mrigan.errors import AlreadyExistsError, StorageError
+from mrigan.errors import AlreadyExistsError, LeaseError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class Publisher:
         patience_seconds: How long a failing store is tried again while training goes on.
         backlog: Slots that may wait; ``submit`` blocks beyond, so that memory stays bounded.
         should_stop: Whether time has become short; then nothing blocks before ``flush``.
+        before_each: Called before each piece of work; may raise to refuse it and all later ones.
     """
 
     def __init__(
@@ -38,7 +39,9 @@ class Publisher:
         patience_seconds: float = 600.0,
         backlog: int = 32,
         should_stop: Callable[[], bool] = lambda: False,
+        before_each: Callable[[], None] = lambda: None,
     ) -> None:
+        self._before_each = before_each
         self._patience = patience_seconds
         self._backlog = backlog
         self._should_stop = should_stop
@@ -134,8 +137,9 @@ class Publisher:
         pause = _FIRST_PAUSE_SECONDS
         while True:
             try:
+                self._before_each()
                 return work()
-            except AlreadyExistsError:
+            except (AlreadyExistsError, LeaseError):  # waiting mends neither
                 raise
             except StorageError as error:
                 with self._changed:

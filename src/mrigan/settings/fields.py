@@ -159,6 +159,12 @@ class Settings(DeclaredSettings):
         "patient, a scan); empty takes the key without its trailing slice number",
     )
 
+    take_over: bool = Field(
+        False,
+        description="whether to take the run over from another job that still writes it; that job "
+        "stops then (a job that has died is replaced without it)",
+    )
+
     sample_every: Count = Field(1, title="Artifacts", description="epochs between sample grids")
     checkpoint_every: Count = Field(
         10, description="epochs between checkpoints; more where writing them would slow training"

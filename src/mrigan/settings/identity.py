@@ -14,6 +14,7 @@ FREE_TO_CHANGE = frozenset(
         "cache_dir",
         "epochs",
         "micro_batch",
+        "take_over",
         "sample_every",
         "checkpoint_every",
         "checkpoint_minutes",

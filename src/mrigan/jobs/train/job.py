@@ -15,7 +15,7 @@ from mrigan.artifacts.run_status import record_end
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import Pack, PullInterrupted, RefusedError
 from mrigan.environment import process_rank
-from mrigan.errors import MriganError
+from mrigan.errors import LeaseError, MriganError
 from mrigan.jobs.build import check_ranks, fresh_state, plan_of, recipe_of
 from mrigan.jobs.train.display import Display, open_display
 from mrigan.jobs.train.prepare import (
@@ -72,7 +72,7 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         open_display(settings.log_format, is_main=ranks.is_main) as display,
     ):
         check_ranks(settings, ranks.world.size)
-        found = ranks.on_main(lambda: find_run(settings))
+        found = ranks.on_main(lambda: find_run(settings, stop))
         if found.ask(FoundRun.is_complete):
             return Outcome.COMPLETED
         with _failures_recorded(found.value):
@@ -176,12 +176,18 @@ def _warn_of_halving(micro_batch: int, *, exact: bool) -> None:
 
 @contextmanager
 def _failures_recorded(found: FoundRun | None) -> Iterator[None]:
-    """Write into status.json why the job fails, on rank 0."""
+    """Write into status.json why the job fails, and release the run; on rank 0."""
+    if found is None or found.lease is None:
+        yield
+        return
     try:
         yield
-    except Exception as error:
-        if found:
-            status = getattr(error, "exit_status", MriganError.exit_status)
-            reason = str(error) or type(error).__name__
-            record_end(found.store, "failed", reason=reason, exit_status=status)
+    except LeaseError:  # the run is another job's
         raise
+    except Exception as error:
+        status = getattr(error, "exit_status", MriganError.exit_status)
+        reason = str(error) or type(error).__name__
+        record_end(found.store, "failed", reason=reason, exit_status=status)
+        raise
+    finally:
+        found.lease.release()

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from mrigan.artifacts import run_tree
+from mrigan.artifacts import lease, run_tree
 from mrigan.artifacts.run_facts import RunFacts, read_run_facts
 from mrigan.errors import SettingsError
 from mrigan.jobs.build import storage_options
@@ -36,6 +36,7 @@ _MODEL = "model/"
 _CHECKPOINTS = "checkpoints/"
 # Of earlier jobs: copied, each job's archive would hold all those before it.
 _ARCHIVES = f"{PLATFORM_FOLDER}/"
+_LEASE = f"{lease.FOLDER}/"  # of whoever writes the run itself
 
 
 def open_output(settings: Settings, *, catch_up: bool = True) -> Store:
@@ -116,8 +117,8 @@ def _in_model(key: str) -> str | None:
 
 
 def _in_output_data(key: str) -> str | None:
-    return None if key.startswith((_MODEL, _CHECKPOINTS, _ARCHIVES)) else key
+    return None if key.startswith((_MODEL, _CHECKPOINTS, _ARCHIVES, _LEASE)) else key
 
 
 def _in_whole(key: str) -> str | None:
-    return None if key.startswith(_ARCHIVES) else key
+    return None if key.startswith((_ARCHIVES, _LEASE)) else key

@@ -6,10 +6,11 @@ the output is claimed before the first step.
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import list_checkpoints
+from mrigan.artifacts.lease import Lease, take
 from mrigan.artifacts.run_facts import DataFacts, RunFacts, machine_facts, versions
 from mrigan.artifacts.run_status import RunStatus, now, read_status, write_status
 from mrigan.data.holdout import split_holdout
@@ -22,6 +23,7 @@ from mrigan.jobs.train.initial import Initial, check_holdout
 from mrigan.jobs.train.output import open_output, read_matching
 from mrigan.runtime.device import Hardware
 from mrigan.runtime.ranks import Ranks
+from mrigan.runtime.signals import StopRequest
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import identity
 from mrigan.storage.store import Store
@@ -40,6 +42,7 @@ class FoundRun:
     facts: RunFacts | None
     status: RunStatus | None
     started: str
+    lease: Lease | None = None
 
     def is_complete(self) -> bool:
         """Whether nothing is left to do; if so, say it."""
@@ -66,16 +69,30 @@ class Run:
     pack: Pack
     plan: Plan
     started: str
+    lease: Lease
 
 
-def find_run(settings: Settings) -> FoundRun:
-    """Open OUTPUT_URI and look what is there; on rank 0.
+def find_run(settings: Settings, stop: StopRequest) -> FoundRun:
+    """Open OUTPUT_URI, look what is there and, unless it is complete, take its lease; on rank 0.
 
     Raises:
         SettingsError: The run there was begun with other settings.
-        StorageError: It can't be opened or read.
+        LeaseError: Another job writes it.
+        StorageError: It can't be opened, read or written.
     """
     store = open_output(settings)
+    found = _look(settings, store)
+    if found.is_complete():
+        return found
+    lease = take(store, take_over=settings.take_over, should_stop=lambda: bool(stop))
+    try:
+        return replace(_look(settings, store), lease=lease)  # what it was may have changed
+    except Exception:
+        lease.release()
+        raise
+
+
+def _look(settings: Settings, store: Store) -> FoundRun:
     facts = read_matching(store, settings)
     status = read_status(store)
     return FoundRun(settings=settings, store=store, facts=facts, status=status, started=now())
@@ -133,6 +150,7 @@ def claim(
         StorageError: The output can't be written.
     """
     settings, store = found.settings, found.store
+    assert found.lease is not None
     _log_slices(settings, pack)
     if initial:
         check_holdout(initial, pack.manifest)
@@ -170,7 +188,13 @@ def claim(
     plan = plan_of(settings, len(pack.training))
     _log_plan(plan)
     return Run(
-        settings=settings, store=store, facts=facts, pack=pack, plan=plan, started=found.started
+        settings=settings,
+        store=store,
+        facts=facts,
+        pack=pack,
+        plan=plan,
+        started=found.started,
+        lease=found.lease,
     )
 
 

@@ -225,7 +225,7 @@ def recording(
     if run is None or resumed is None:
         yield SilentRecorder()
         return
-    publisher = Publisher(should_stop=lambda: bool(stop))
+    publisher = Publisher(should_stop=lambda: bool(stop), before_each=run.lease.verify)
     settings = run.settings
     samples, best = Samples(settings, state), Best(run.store, settings, publisher)
     scorer = Scorer(settings, run.pack, next(state.G.parameters()).device)
