@@ -129,7 +129,7 @@ def test_a_checkpoint_without_its_json_is_skipped_with_a_warning(local_run, here
     summary = fetch(local_run.uri, here)
     assert summary.skipped == ("checkpoints/000000512.pt", "checkpoints/000000900.json")
     assert not (here / "checkpoints").exists()
-    assert [record.message for record in caplog.records] == ["skipped", "skipped"]
+    assert [record.message for record in caplog.records] == ["artifact_skipped"] * 2
 
 
 @pytest.mark.parametrize("body", [b"", b"no JSON", b"[1]", b"{}", b'{"sha256": 7}'])

@@ -274,3 +274,21 @@ def test_the_end_of_a_run_is_the_first_failure_that_is_no_echo():
     assert decisive([End(0, False), End(0, False)]) == End(0, False)
     assert decisive([End(1, True), End(5, False), End(1, True)]) == End(5, False)
     assert decisive([End(0, False), End(1, True)]) == End(1, True)
+
+
+@pytest.mark.parametrize(("is_rank", "expected"), [(True, ""), (False, "torn down\n")])
+def test_a_rank_leaves_without_tearing_down_what_other_threads_use(tmp_path, is_rank, expected):
+    """Gloo's threads would end the process by SIGABRT, whatever its status."""
+    script = (
+        "import atexit, sys\n"
+        "from mrigan.__main__ import main\n"
+        "atexit.register(print, 'torn down')\n"
+        "sys.argv = ['mrigan', 'phantom', '--wrong']\n"
+        "main()\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TORCHELASTIC_ERROR_FILE"}
+    if is_rank:
+        environment["TORCHELASTIC_ERROR_FILE"] = str(tmp_path / "error.json")
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, expected)

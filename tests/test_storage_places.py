@@ -303,7 +303,7 @@ def test_odd_files_of_others_do_not_break_a_folder_s_listing(tmp_path, caplog):
     assert store.list()[0] == before[0]
     assert [info.key for info in store.list("plain")] == ["plain/a.png"]
     assert store.get("tab\there") == b"2"
-    assert {record.message for record in caplog.records} == {"unlisted"}
+    assert {record.message for record in caplog.records} == {"path_not_listed"}
 
 
 def test_a_full_disk_is_said_to_be_full():

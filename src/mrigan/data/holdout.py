@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from mrigan.data.manifest import ManifestEntry, Side
 from mrigan.data.pack import Pack
 from mrigan.data.sampler import stream_seed
@@ -77,13 +75,12 @@ def split_holdout(pack: Pack, *, percent: float, pattern: str = "", seed: int = 
         return pack
     _refuse_too_much(used, names, sides, percent)
     named = dict(zip((entry.key for entry in used), zip(names, sides, strict=True), strict=True))
-    rows = np.array([entry.row for entry in used])
     split = replace(
         pack,
         manifest=tuple(_with_side(entry, named) for entry in pack.manifest),
         fingerprint=_fingerprint(pack.fingerprint, sides),
-        training=np.sort(rows[[side == "training" for side in sides]]),
-        holdout=np.sort(rows[[side == "holdout" for side in sides]]),
+        training=pack.rows[[side == "training" for side in sides]],
+        holdout=pack.rows[[side == "holdout" for side in sides]],
     )
     _log_split(split, len(set(names)), len(held), example=(used[0].key, names[0]))
     return split

@@ -18,7 +18,7 @@ class ManifestEntry:
         etag: As listed; another one means another object under the same key.
         status: ``used`` or ``refused``.
         reason: Why it was refused, else empty.
-        row: Its row of ``Pack.images``, from 0; None when refused. Refused objects leave gaps.
+        row: The slice's number, from 0, or in a cache its row in the file; None when refused.
         sha256: Of the row's pixels, in hexadecimal; empty when refused.
         volume: What it is a slice of, where volumes are held out; else empty.
         side: Then ``training``, ``holdout``, or ``copy``: the pixels of a held-out slice that are

@@ -5,6 +5,7 @@ so the same objects give the same slices in the same order, whatever was fetched
 """
 
 import hashlib
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -49,7 +50,8 @@ class Pack:
             private: ``torch.from_numpy`` takes it as it is, and a stray write reaches neither the
             cache nor another process.
         rows: Rows (N,) of the N slices, in the order of their keys, ascending.
-        manifest: Every object listed, by key.
+        manifest: Every object listed, by key. An entry's ``row`` counts the slices: its pixels are
+            at ``images[rows[row]]``.
         fingerprint: Of keys, pixels, H, W and fit: the same exactly where training would be.
         fetched: Objects read this time, refused ones included.
         reused: Objects known from an earlier start.
@@ -125,10 +127,11 @@ def open_pack(
     )
     with ExitStack() as files:
         done = refresh(request, cache_dir, files)
-        manifest = tuple(done.snapshot.entries[info.key] for info in infos)
+        entries = [done.snapshot.entries[info.key] for info in infos]
+        rows = np.array([entry.row for entry in entries if entry.row is not None])
+        manifest = _numbered(entries)
         _check_refusals(manifest, source.uri, max_refused_percent)
         used = [entry for entry in manifest if entry.row is not None]
-        rows = np.array([entry.row for entry in used])
         mapped = np.memmap(
             done.snapshot.rows, np.uint8, "c", shape=(int(rows[-1]) + 1, 1, height, width)
         )
@@ -152,6 +155,14 @@ def _listed(source: Source) -> list[ObjectInfo]:
     """What the source holds, by key; where the store has no ETag the time of writing stands in."""
     infos = sorted(source.list(), key=lambda info: info.key)
     return [info if info.etag else replace(info, etag=info.modified.isoformat()) for info in infos]
+
+
+def _numbered(entries: Sequence[ManifestEntry]) -> tuple[ManifestEntry, ...]:
+    """Number the slices from 0, so that a manifest does not depend on a cache's earlier starts."""
+    number = itertools.count()
+    return tuple(
+        entry if entry.row is None else replace(entry, row=next(number)) for entry in entries
+    )
 
 
 def _check_refusals(manifest: tuple[ManifestEntry, ...], uri: str, max_percent: float) -> None:

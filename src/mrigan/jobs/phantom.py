@@ -52,7 +52,9 @@ def write_slices(
         raise SettingsError(*problems)
     store = open_store(uri, options)
     if if_empty and _has_objects(store):
-        log.info("kept", extra={"uri": store.uri, "reason": "it holds objects already"})
+        log.info(
+            "slices_not_written", extra={"uri": store.uri, "reason": "it holds objects already"}
+        )
         return 0
     if folder:
         jobs = list(_uploads(store, folder, files))
@@ -64,7 +66,7 @@ def write_slices(
             done.result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)  # the first failure ends it
-    log.info("written", extra={"objects": len(jobs), "uri": store.uri})
+    log.info("slices_written", extra={"objects": len(jobs), "uri": store.uri})
     return len(jobs)
 
 

@@ -107,12 +107,16 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iter
     status = folder.stat()
     inode = (status.st_dev, status.st_ino)
     if inode in above:
-        log.warning("unlisted", extra={"folder": str(folder), "reason": "a link in a circle"})
+        log.warning(
+            "path_not_listed", extra={"folder": str(folder), "reason": "a link in a circle"}
+        )
         return
     for path in folder.iterdir():
         if path.is_dir():
             yield from _walk(path, above | {inode})
         elif os.fsencode(path.name).decode(errors="replace") != path.name:
-            log.warning("unlisted", extra={"folder": str(folder), "reason": "name is not UTF-8"})
+            log.warning(
+                "path_not_listed", extra={"folder": str(folder), "reason": "name is not UTF-8"}
+            )
         elif path.is_file() and not STAGED.search(path.name):
             yield path

@@ -61,7 +61,7 @@ class MirroredStore(Store):
             }
             copy_objects(self, copy.store, lacking)
             if lacking:
-                log.info("copied", extra={"objects": len(lacking), "to": copy.store.uri})
+                log.info("objects_copied", extra={"objects": len(lacking), "to": copy.store.uri})
 
     def _update_copies(self, key: str, data: bytes | Path | None) -> None:
         """Bring the copies up to date with ``key``, and with earlier changes that failed."""

@@ -42,7 +42,9 @@ def _fetch_item(store: Store, item: Item, folder: Path, on_bytes: Callable[[int]
     else:
         downloaded = _download(store, item, path, on_bytes)
         if downloaded is None:
-            log.warning("skipped", extra={"key": item.info.key, "reason": "removed meanwhile"})
+            log.warning(
+                "artifact_skipped", extra={"key": item.info.key, "reason": "removed meanwhile"}
+            )
             return "gone"
         item, outcome = downloaded, "fetched"
         modified = item.info.modified.timestamp()

@@ -98,11 +98,15 @@ def select_artifacts(store: Store, only: frozenset[str]) -> Selection:
             items.append(Item(info, record))
         else:
             skipped.append(key)
-            log.warning("skipped", extra={"key": key, "reason": f"no sha256 in {record_key}"})
+            log.warning(
+                "artifact_skipped", extra={"key": key, "reason": f"no sha256 in {record_key}"}
+            )
     for key in [key for key in wanted if _is_record(key)]:
         skipped.append(key)
         del wanted[key]
-        log.warning("skipped", extra={"key": key, "reason": "the file it describes is missing"})
+        log.warning(
+            "artifact_skipped", extra={"key": key, "reason": "the file it describes is missing"}
+        )
     items += [Item(info) for info in wanted.values()]
     return Selection(tuple(items), tuple(skipped))
 

@@ -18,6 +18,7 @@ from mrigan.environment import process_rank
 from mrigan.errors import LeaseError, MriganError
 from mrigan.jobs.build import check_ranks, fresh_state, plan_of, recipe_of
 from mrigan.jobs.train.display import Display, open_display
+from mrigan.jobs.train.initial import Initial
 from mrigan.jobs.train.prepare import (
     FoundRun,
     claim,
@@ -75,9 +76,12 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         found = ranks.on_main(lambda: find_run(settings, stop))
         if found.ask(FoundRun.is_complete):
             return Outcome.COMPLETED
+        _log_machine(hardware, ranks)
+        state = fresh_state(settings, hardware, ranks)
+        initial = adopt_initial(state, found, settings)
         with _failures_recorded(found.value):
             try:
-                return _train(settings, hardware, ranks, found, display, stop)
+                return _train(settings, hardware, ranks, found, state, initial, display, stop)
             except PullInterrupted:
                 stop.note_elsewhere()
                 if found.value:
@@ -92,12 +96,11 @@ def _train(
     hardware: Hardware,
     ranks: Ranks,
     found: OnMain[FoundRun],
+    state: TrainingState,
+    initial: OnMain[Initial | None],
     display: Display,
     stop: StopRequest,
 ) -> Outcome:
-    _log_machine(hardware, ranks)
-    state = fresh_state(settings, hardware, ranks)
-    initial = adopt_initial(state, found, settings)
     pack = _pull(settings, ranks, found.value, display, stop)
     run = found.then(lambda found: claim(found, initial.value, pack, hardware, ranks))
     plan = plan_of(settings, len(pack.training))
