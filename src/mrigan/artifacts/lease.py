@@ -159,7 +159,7 @@ def holder_of(store: Store) -> Holder | None:
 
 
 def _is_alive(store: Store, number: int, holder: Holder, should_stop: Callable[[], bool]) -> bool:
-    """Whether ``holder`` still runs; watches it for up to ``DEAD_SECONDS`` where that is unknown."""
+    """Whether ``holder`` still runs; where its process can't be seen, by its renewals."""
     if holder.is_released or (holder.job and holder.job == training_job_arn()):
         return False  # the platform runs one container of a job at a time: this is its restart
     running = is_running(holder.process)
@@ -176,8 +176,8 @@ def _is_alive(store: Store, number: int, holder: Holder, should_stop: Callable[[
 
 def _held(store: Store, holder: Holder | None) -> LeaseError:
     return LeaseError(
-        f"{store.uri}: another job writes this run ({holder or 'unknown'}); stop it, choose another "
-        "MRIGAN_OUTPUT_URI, or take the run over with MRIGAN_TAKE_OVER=true"
+        f"{store.uri}: another job writes this run ({holder or 'unknown'}); stop it, choose "
+        "another MRIGAN_OUTPUT_URI, or take the run over with MRIGAN_TAKE_OVER=true"
     )
 
 
@@ -187,9 +187,8 @@ def _current(store: Store) -> tuple[int, Holder | None]:
 
 
 def _numbers(store: Store) -> list[int]:
-    stems = (
-        info.key.removeprefix(f"{FOLDER}/").removesuffix(".json") for info in store.list(FOLDER)
-    )
+    keys = (info.key.removeprefix(f"{FOLDER}/") for info in store.list(FOLDER))
+    stems = [key.removesuffix(".json") for key in keys]
     return sorted(int(stem) for stem in stems if stem.isdecimal())
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mrigan.artifacts.lease import holder_of
 from mrigan.artifacts.run_status import read_status
 from mrigan.data.bank import HostBank
 from mrigan.data.refusal import UnusableSliceError
@@ -164,7 +165,8 @@ class _Checkup:
         if not missing and read_matching(store, settings):
             status = read_status(store)
             stage = f"{status.state} at epoch {status.epoch}" if status else "not yet begun"
-            state = f"a run of these settings, {stage}"
+            holder = holder_of(store)
+            state = f"a run of these settings, {stage}{f', written by {holder}' if holder else ''}"
         return (
             f"{store.uri}: written, read, removed, {1000 * seconds:.0f} ms each; {conditional} "
             f"conditional writes; {state}"

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from mrigan.artifacts import run_tree
+from mrigan.artifacts import lease, run_tree
 from mrigan.errors import SettingsError, StorageError
 from mrigan.sagemaker.contract import PLATFORM_FOLDER
 from mrigan.storage.store import ObjectInfo, Store
@@ -126,8 +126,8 @@ def read_record(store: Store, key: str) -> Record | None:
 
 def _is_wanted(key: str, only: frozenset[str]) -> bool:
     top, slash, name = key.partition("/")
-    if top == PLATFORM_FOLDER:
-        return False  # the same files again, as one archive for each job
+    if top in (PLATFORM_FOLDER, lease.FOLDER):  # the same files again, and no file of the run
+        return False
     if not slash:
         return key in _ALWAYS or (not only and not key.startswith("."))
     return bool(name) and not key.endswith("/") and (not only or top in only)

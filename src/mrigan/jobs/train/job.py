@@ -76,19 +76,13 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         found = ranks.on_main(lambda: find_run(settings, stop))
         if found.ask(FoundRun.is_complete):
             return Outcome.COMPLETED
-        _log_machine(hardware, ranks)
-        state = fresh_state(settings, hardware, ranks)
-        initial = adopt_initial(state, found, settings)
-        with _failures_recorded(found.value):
-            try:
+        with _released(found.value):
+            _log_machine(hardware, ranks)
+            state = fresh_state(settings, hardware, ranks)
+            initial = adopt_initial(state, found, settings)
+            with _ends_recorded(found.value, stop):
                 return _train(settings, hardware, ranks, found, state, initial, display, stop)
-            except PullInterrupted:
-                stop.note_elsewhere()
-                if found.value:
-                    record_end(found.value.store, "interrupted", reason=stop.signal_name)
-                facts = {"signal": stop.signal_name, "while": "pulling slices"}
-                log.info("interrupted", extra=facts)
-                return Outcome.INTERRUPTED
+        return Outcome.INTERRUPTED
 
 
 def _train(
@@ -178,19 +172,33 @@ def _warn_of_halving(micro_batch: int, *, exact: bool) -> None:
 
 
 @contextmanager
-def _failures_recorded(found: FoundRun | None) -> Iterator[None]:
-    """Write into status.json why the job fails, and release the run; on rank 0."""
-    if found is None or found.lease is None:
-        yield
-        return
+def _released(found: FoundRun | None) -> Iterator[None]:
+    """Release the run's lease, however the job ends; on rank 0."""
     try:
         yield
-    except LeaseError:  # the run is another job's
+    finally:
+        if found and found.lease:
+            found.lease.release()
+
+
+@contextmanager
+def _ends_recorded(found: FoundRun | None, stop: StopRequest) -> Iterator[None]:
+    """Write into status.json why the job fails, or stops before training; on rank 0.
+
+    A stop while slices are pulled leaves the block like its end.
+    """
+    try:
+        yield
+    except PullInterrupted:
+        stop.note_elsewhere()
+        if found:
+            record_end(found.store, "interrupted", reason=stop.signal_name)
+        log.info("interrupted", extra={"signal": stop.signal_name, "while": "pulling slices"})
+    except LeaseError:  # the run is another job's now
         raise
     except Exception as error:
-        status = getattr(error, "exit_status", MriganError.exit_status)
-        reason = str(error) or type(error).__name__
-        record_end(found.store, "failed", reason=reason, exit_status=status)
+        if found:
+            status = getattr(error, "exit_status", MriganError.exit_status)
+            reason = str(error) or type(error).__name__
+            record_end(found.store, "failed", reason=reason, exit_status=status)
         raise
-    finally:
-        found.lease.release()
