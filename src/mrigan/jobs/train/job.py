@@ -23,6 +23,7 @@ from mrigan.jobs.train.prepare import (
     FoundRun,
     claim,
     find_run,
+    hold,
     keep_refusals,
     pull_slices,
 )
@@ -73,15 +74,15 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         open_display(settings.log_format, is_main=ranks.is_main) as display,
     ):
         check_ranks(settings, ranks.world.size)
-        found = ranks.on_main(lambda: find_run(settings, stop))
+        found = ranks.on_main(lambda: find_run(settings))
         if found.ask(FoundRun.is_complete):
             return Outcome.COMPLETED
-        with _released(found.value):
-            _log_machine(hardware, ranks)
-            state = fresh_state(settings, hardware, ranks)
-            initial = adopt_initial(state, found, settings)
-            with _ends_recorded(found.value, stop):
-                return _train(settings, hardware, ranks, found, state, initial, display, stop)
+        _log_machine(hardware, ranks)
+        state = fresh_state(settings, hardware, ranks)
+        initial = adopt_initial(state, found, settings)
+        held = found.then(lambda found: hold(found, stop))
+        with _released(held.value), _ends_recorded(held.value, stop):
+            return _train(settings, hardware, ranks, held, state, initial, display, stop)
         return Outcome.INTERRUPTED
 
 
@@ -89,14 +90,14 @@ def _train(
     settings: Settings,
     hardware: Hardware,
     ranks: Ranks,
-    found: OnMain[FoundRun],
+    held: OnMain[FoundRun],
     state: TrainingState,
     initial: OnMain[Initial | None],
     display: Display,
     stop: StopRequest,
 ) -> Outcome:
-    pack = _pull(settings, ranks, found.value, display, stop)
-    run = found.then(lambda found: claim(found, initial.value, pack, hardware, ranks))
+    pack = _pull(settings, ranks, held.value, display, stop)
+    run = held.then(lambda held: claim(held, initial.value, pack, hardware, ranks))
     plan = plan_of(settings, len(pack.training))
     resumed = resume(state, run, initial, settings)
     recipe = recipe_of(settings, plan)

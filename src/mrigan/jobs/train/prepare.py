@@ -72,21 +72,28 @@ class Run:
     lease: Lease
 
 
-def find_run(settings: Settings, stop: StopRequest) -> FoundRun:
-    """Open OUTPUT_URI, look what is there and, unless it is complete, take its lease; on rank 0.
+def find_run(settings: Settings) -> FoundRun:
+    """Open OUTPUT_URI and look what is there; on rank 0.
 
     Raises:
         SettingsError: The run there was begun with other settings.
-        LeaseError: Another job writes it.
-        StorageError: It can't be opened, read or written.
+        StorageError: It can't be opened or read.
     """
-    store = open_output(settings)
-    found = _look(settings, store)
-    if found.is_complete():
-        return found
+    return _look(settings, open_output(settings))
+
+
+def hold(found: FoundRun, stop: StopRequest) -> FoundRun:
+    """Take the lease of the run, and look again what is there; on rank 0.
+
+    Raises:
+        LeaseError: Another job writes it.
+        SettingsError: Another job has begun it with other settings meanwhile.
+        StorageError: It can't be read or written.
+    """
+    settings, store = found.settings, found.store
     lease = take(store, take_over=settings.take_over, should_stop=lambda: bool(stop))
     try:
-        return replace(_look(settings, store), lease=lease)  # what it was may have changed
+        return replace(_look(settings, store), lease=lease)
     except Exception:
         lease.release()
         raise
