@@ -168,3 +168,35 @@ def test_a_run_with_the_names_of_the_version_before_is_resumed(finished_in_folde
     assert json.loads(store.get("run.json"))["identity"]["freeze_d"] == 0
     found = [json.loads(line).get("alarms") for line in store.get("metrics.jsonl").splitlines()]
     assert found == [None, ["collapse"], None, None]
+
+
+def test_a_resume_publishes_again_what_its_checkpoint_holds(
+    finished_in_folder, tmp_path, train, content
+):
+    """As a job leaves a run that has lost it to another one."""
+    store = as_killed(copied(finished_in_folder, tmp_path))
+    for key in ("model/generator.safetensors", "plots/losses.png", "report.html"):
+        store.put(key, b"of another job")
+    shown = content(finished_in_folder.uri)
+    ended = train(store.uri)
+    assert (ended.status, ended.err) == (0, "")
+    found = content(store.uri)
+    assert found["model/generator.safetensors"] == shown["model/generator.safetensors"]
+    assert found["model/config.json"] == shown["model/config.json"]
+    for key in ("plots/losses.png", "report.html"):
+        assert found[key] != b"of another job"
+
+
+def test_a_complete_run_with_another_generator_is_put_right(
+    finished_in_folder, tmp_path, train, content
+):
+    store = open_store(copied(finished_in_folder, tmp_path))
+    config = json.loads(store.get("model/config.json")) | {"images_seen": 13}
+    store.put("model/config.json", json.dumps(config).encode())
+    store.put("model/generator.safetensors", b"of epoch 1")
+    ended = train(store.uri)
+    assert (ended.status, ended.err) == (0, "")
+    shown = content(finished_in_folder.uri)
+    for key in ("model/generator.safetensors", "model/config.json"):
+        assert content(store.uri)[key] == shown[key]
+    assert "already_complete" in train(store.uri).out

@@ -45,11 +45,18 @@ class FoundRun:
     lease: Lease | None = None
 
     def is_complete(self) -> bool:
-        """Whether nothing is left to do; if so, say it."""
+        """Whether nothing is left to do; if so, say it.
+
+        Where the generator is not that of the end, a job that was taken over has written it: the
+        run is resumed, which publishes what its newest checkpoint holds.
+        """
         status = self.status
         if self.facts is None or status is None or status.state != "completed":
             return False
         if status.epoch < self.settings.epochs:
+            return False
+        config = run_tree.read_json(self.store, run_tree.GENERATOR_CONFIG) or {}
+        if config.get("images_seen") != status.images_seen:
             return False
         log.info("already_complete", extra={"epochs": status.epoch, "uri": self.store.uri})
         return True

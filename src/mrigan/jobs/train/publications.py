@@ -1,7 +1,7 @@
 """What a run publishes, and where: each method hands one kind of artifact to the publisher."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -28,7 +28,7 @@ from mrigan.jobs.train.pace import Pace
 from mrigan.jobs.train.prepare import Run
 from mrigan.jobs.train.samples import Samples
 from mrigan.models.family import family_of
-from mrigan.training.checkpoint import encode, snapshot
+from mrigan.training.checkpoint import Snapshot, encode, snapshot
 from mrigan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,15 @@ class Publications:
         )
         self._publisher.submit(run_tree.STATUS, lambda: write_status(self._store, status))
 
+    def publish_again(self) -> None:
+        """After a resume: rows, generator and report as the checkpoint has them.
+
+        So no artifact is older or newer than the checkpoint, whatever ended the last start.
+        """
+        self.publish_rows(Pace())
+        _, publish = self._prepared()
+        self._publisher.submit("again", publish)
+
     def publish_checkpoint(self, pace: Pace, *, replacing: bool) -> None:
         """The generator, the report and, last, the checkpoint; ``pace`` times it.
 
@@ -112,6 +121,26 @@ class Publications:
         Raises:
             DivergedError: A weight is not finite.
         """
+        saved, publish_rest = self._prepared()
+        images_seen, store = self._state.images_seen, self._store
+        epoch = self._run.plan.epoch_of(images_seen)[0]
+
+        def publish() -> None:
+            publish_rest()
+            if replacing:
+                delete_checkpoint(store, images_seen)
+            facts = self._run.facts.to_json()
+            about = {"epoch": epoch, "micro_batch": saved["micro_batch"], **facts}
+            publish_checkpoint(store, images_seen, encode(saved), about)
+            if replacing:
+                delete_after(store, images_seen)
+            log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
+            self._remove_old()
+
+        self._publisher.submit_behind_all("checkpoint", pace.timed(publish))
+
+    def _prepared(self) -> tuple[Snapshot, Callable[[], None]]:
+        """The state as it is now, and the publication of its generator and report."""
         drawn = self._samples.grid()  # first: it recalibrates the EMA's BatchNorm
         saved = snapshot(self._state)
         images_seen, plan = self._state.images_seen, self._run.plan
@@ -119,12 +148,12 @@ class Publications:
         rows, best, memory = list(self._metrics.rows), self._best.score, self.memory
 
         def publish() -> None:
-            settings, store, facts = self._run.settings, self._store, self._run.facts
+            settings, store = self._run.settings, self._store
             weights = saved["G_ema"] or saved["G"]
             publish_generator(store, settings, weights, images_seen=images_seen, epoch=epoch)
             report = render_report(
                 rows=rows,
-                facts=facts,
+                facts=self._run.facts,
                 memory=memory,
                 epochs=plan.epochs,
                 images_seen=images_seen,
@@ -135,16 +164,8 @@ class Publications:
                 best=best,
             )
             store.put(run_tree.REPORT, report)
-            if replacing:
-                delete_checkpoint(store, images_seen)
-            about = {"epoch": epoch, "micro_batch": saved["micro_batch"], **facts.to_json()}
-            publish_checkpoint(store, images_seen, encode(saved), about)
-            if replacing:
-                delete_after(store, images_seen)
-            log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
-            self._remove_old()
 
-        self._publisher.submit_behind_all("checkpoint", pace.timed(publish))
+        return saved, publish
 
     def flush(self, seconds: float) -> None:
         """Wait until everything is written.

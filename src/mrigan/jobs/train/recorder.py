@@ -244,6 +244,8 @@ def recording(
     )
     recorder = Recorder(run, state, metrics, publications, stop, saved_images=resumed.images_seen)
     publications.publish_reals()
+    if resumed.images_seen is not None:
+        publications.publish_again()
     try:
         yield recorder
     except Exception as error:
