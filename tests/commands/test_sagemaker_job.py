@@ -131,7 +131,9 @@ def test_it_trains_from_its_channel_and_leaves_model_and_output_data(new_job, he
     }
     assert model.keys() == {"best.json", "best.safetensors", "config.json", "generator.safetensors"}
     assert job.files("output/data") == {
-        key: data for key, data in run.items() if not key.startswith(("model/", "checkpoints/"))
+        key: data
+        for key, data in run.items()
+        if not key.startswith(("model/", "checkpoints/", "lease/"))
     }
     assert json.loads(run["run.json"])["settings"]["fit"] == "pad"
     assert not (job.root / "output/failure").exists()
