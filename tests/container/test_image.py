@@ -114,7 +114,7 @@ def test_a_misspelt_setting_ends_with_status_2_and_one_line(docker_run):
 
 def allocator(docker_run, *options):
     """The string that torch reads when the job starts."""
-    script = "from mrigan.settings.allocator import apply_default; print(apply_default())"
+    script = "from mrigan.environment import configure_allocators as f; print(f())"
     return docker_run([*options, "--entrypoint", "python"], "-c", script).stdout.strip()
 
 
