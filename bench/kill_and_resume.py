@@ -108,7 +108,7 @@ class Tormentor:
                 facts["size_bytes"],
             ):
                 self._note(f"checkpoint {images_seen} does not verify")
-        for key in (run_tree.STATUS, run_tree.SETTINGS):
+        for key in (run_tree.STATUS, run_tree.RUN):
             run_tree.read_json(store, key)  # raises where it is torn
         return max(found, default=0), len(found)
 
@@ -124,11 +124,11 @@ def differences(undisturbed: Store, disturbed: Store) -> list[str]:
     keys = [
         key
         for key in sorted(ours.keys() | theirs.keys())
-        if not key.startswith("checkpoints/")  # also by the clock, so not the same ones
+        if not key.startswith(("checkpoints/", "lease/"))  # by the clock, and by how often it began
     ]
     found = [f"{key} is missing" for key in keys if key not in theirs]
     found += [f"{key} should not be there" for key in keys if key not in ours]
-    own = {run_tree.STATUS, run_tree.SETTINGS, run_tree.REPORT}  # times, and the output's URI
+    own = {run_tree.STATUS, run_tree.RUN, run_tree.REPORT}  # times, and the output's URI
     for key in keys:
         if key in ours and key in theirs and key not in own:
             a, b = (_content(store, key) for store in stores)
