@@ -10,10 +10,12 @@ from mrigan.artifacts.checkpoints import (
     delete_after,
     keep_newest,
     list_checkpoints,
-    newest_checkpoint,
+    list_incomplete,
     publish_checkpoint,
+    read_newest,
+    set_aside,
 )
-from mrigan.errors import StorageError
+from mrigan.errors import CheckpointError, StorageError
 from mrigan.storage.store import open_store
 
 
@@ -25,6 +27,10 @@ def store(store_uri):
 def publish(store, *numbers):
     for number in numbers:
         publish_checkpoint(store, number, b"tensors %d" % number, {"epoch": number})
+
+
+def newest(store):
+    return read_newest(store, lambda data: data).saved
 
 
 def keys(store):
@@ -40,10 +46,10 @@ def test_names_sort_as_time_does(store):
 
 
 def test_the_newest_pair_comes_back_with_its_facts(store):
-    assert newest_checkpoint(store) is None
+    assert newest(store) is None
     publish(store, 13, 26)
-    saved = newest_checkpoint(store)
-    assert (saved.images_seen, saved.data) == (26, b"tensors 26")
+    saved = newest(store)
+    assert (saved.images_seen, saved.content) == (26, b"tensors 26")
     assert saved.facts == {
         "images_seen": 26,
         "sha256": hashlib.sha256(b"tensors 26").hexdigest(),
@@ -69,19 +75,54 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_broken_pair_is_passed_over_with_a_warning(store, caplog, damage):
+def test_a_broken_pair_is_passed_over_with_a_warning_and_stays(store, caplog, damage):
     publish(store, 13, 26)
     DAMAGE[damage](store)
-    assert newest_checkpoint(store).images_seen == 13
+    before = {key: store.get(key) for key in keys(store)}
+    found = read_newest(store, lambda data: data)
+    assert found.saved.images_seen == 13
+    assert list(found.broken) == [26]
     [warning] = caplog.records
     assert warning.levelname == "WARNING"
-    assert warning.key == "checkpoints/000000026.pt"
+    assert "checkpoints/000000026." in warning.reason
+    assert {key: store.get(key) for key in keys(store)} == before
+
+
+def test_one_that_can_not_be_decoded_is_passed_over(store):
+    def decode(data):
+        if data == b"tensors 26":
+            raise CheckpointError("holds no tensors")
+        return data.decode()
+
+    publish(store, 13, 26)
+    found = read_newest(store, decode)
+    assert (found.saved.images_seen, found.saved.content) == (13, "tensors 13")
+    assert found.broken == {26: f"{store.uri}/checkpoints/000000026.pt: holds no tensors"}
+
+
+def test_what_is_set_aside_keeps_its_bytes_under_another_name(store):
+    publish(store, 13, 26)
+    set_aside(store, 26)
+    assert list_checkpoints(store) == [13]
+    assert store.get("checkpoints/unverified/000000026.pt") == b"tensors 26"
+    assert b"sha256" in store.get("checkpoints/unverified/000000026.json")
+    delete_after(store, 0)
+    assert [key for key in keys(store) if "unverified" in key] == keys(store)
+
+
+def test_tensors_whose_json_has_gone_are_no_fresh_start(store):
+    publish(store, 13, 26)
+    for number in (13, 26):
+        store.delete(checkpoint_key(number, "json"))
+    found = read_newest(store, lambda data: data)
+    assert found.saved is None
+    assert sorted(found.broken) == list_incomplete(store) == [13, 26]
 
 
 def test_tensors_without_their_json_were_never_complete(store):
     publish(store, 13)
     store.put("checkpoints/000000026.pt", b"half")
-    assert newest_checkpoint(store).images_seen == 13
+    assert newest(store).images_seen == 13
 
 
 def test_other_files_there_are_no_checkpoints(store):
@@ -90,7 +131,7 @@ def test_other_files_there_are_no_checkpoints(store):
     publish(store, 13)
     keep_newest(store, 1)
     delete_after(store, 13)
-    assert newest_checkpoint(store).images_seen == 13
+    assert newest(store).images_seen == 13
     assert len(keys(store)) == 5
 
 
@@ -155,7 +196,7 @@ def test_other_weights_under_the_same_name_are_refused_and_nothing_is_lost(store
     publish(store, 13)
     with pytest.raises(StorageError, match=r"000000013\.json: another run.*stop one of them"):
         publish_checkpoint(store, 13, b"other", {})
-    assert newest_checkpoint(store).data == b"tensors 13"
+    assert newest(store).content == b"tensors 13"
 
 
 def test_of_two_runs_in_the_same_moment_one_is_told(store, monkeypatch):

@@ -1,14 +1,17 @@
 """Each way an S3 can fail, said by a server that does it over HTTP: what we do, what we say."""
 
+import base64
 import hashlib
 import os
 import re
 import socket
 import threading
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+import awscrt.checksums
 import pytest
 
 from mrigan.errors import AlreadyExistsError, StorageError
@@ -54,6 +57,7 @@ class ScriptedS3:
             setattr(Handler, f"do_{verb}", Handler.handle_any)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._server.outer = self
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
@@ -279,8 +283,7 @@ def test_the_same_bytes_twice_show_that_the_etag_is_no_md5(serve, caplog):
     with caplog.at_level("INFO", logger="mrigan"):
         for number in range(6):
             assert store.get(f"k{number}") == f"/bkt/k{number}".encode()
-    # Three objects twice, then it is known.
-    assert len(server.requests) == 3 * 2 + 3
+    assert len(server.requests) == 6 * 2
     assert [record.message for record in caplog.records] == ["md5_unchecked"]
 
 
@@ -297,7 +300,95 @@ def test_one_etag_that_is_an_md5_keeps_the_others_checked(serve):
 def test_the_etag_of_an_object_in_parts_is_not_taken_for_an_md5(serve):
     server = serve(lambda _: found(b"bytes", ETag=f'"{"0" * 32}-2"'))
     assert open_store("s3://bkt").get("k") == b"bytes"
-    assert len(server.requests) == 1
+    assert len(server.requests) == 2
+
+
+def crc32(body):
+    return base64.b64encode(zlib.crc32(body).to_bytes(4, "big")).decode()
+
+
+def crc64nvme(body):
+    return base64.b64encode(awscrt.checksums.crc64nvme(body).to_bytes(8, "big")).decode()
+
+
+CHECKSUMS = {"x-amz-checksum-crc32": crc32, "x-amz-checksum-crc64nvme": crc64nvme}
+
+
+def with_checksum(request, body, name="x-amz-checksum-crc32", of=None, **headers):
+    """An object without a usable ETag; S3 gives the checksum to who asks for it."""
+    asked = request.headers.get("x-amz-checksum-mode", "").upper() == "ENABLED"
+    checksum = {name: CHECKSUMS[name](of or body)} if asked else {}
+    return found(body, ETag=f'"{"0" * 32}-2"') if not asked else (
+        200, {"ETag": f'"{"0" * 32}-2"'} | checksum | headers, body
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHECKSUMS)
+def test_what_has_no_usable_etag_is_compared_with_the_checksum_that_s3_keeps(serve, name):
+    """Of four answers three are damaged, each in its own way."""
+
+    def answer(request):
+        damaged = b"%d bytes" % len(server.requests)
+        body = b"the bytes" if len(server.requests) == 4 else damaged
+        return with_checksum(request, body, name, of=b"the bytes")
+
+    server = serve(answer)
+    assert open_store("s3://bkt", PATIENT).get("k") == b"the bytes"
+    assert len(server.requests) == 4
+
+
+def test_a_checksum_of_parts_says_nothing_so_that_two_reads_must_agree(serve):
+    def answer(request):
+        body = b"the bytes" if len(server.requests) > 2 else b"%d bytes" % len(server.requests)
+        return 200, {"ETag": f'"{"0" * 32}-2"', "x-amz-checksum-crc32": "AAAAAA==-2"}, body
+
+    server = serve(answer)
+    assert open_store("s3://bkt", PATIENT).get("k") == b"the bytes"
+    assert len(server.requests) == 4
+
+
+def flipping(request, body, numbers=lambda _: True):
+    """Answer with ``body``, or a range of it, in which a bit is flipped: another one each time."""
+    number = len(server_requests(request))
+    span = request.headers.get("Range")
+    first, last = map(int, span.removeprefix("bytes=").split("-")) if span else (0, len(body) - 1)
+    part = bytearray(body[first : last + 1])
+    if request.command == "GET" and numbers(number):
+        part[number * 7919 % len(part)] ^= 1
+    headers = {"ETag": f'"{"0" * 32}-2"', "Content-Length": str(len(part))}
+    if span:
+        headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
+    return 206 if span else 200, headers, bytes(part)
+
+
+def server_requests(request):
+    return request.server.outer.requests
+
+
+LARGE = bytes(range(256)) * (9 * 2**12)  # 9 MiB: two parts
+
+
+def test_bytes_of_a_known_sha256_are_read_again_and_then_in_parts(serve):
+    sha256 = hashlib.sha256(LARGE).hexdigest()
+    ranges = []
+
+    def answer(request):
+        ranges.append(request.headers.get("Range"))
+        return flipping(request, LARGE, lambda number: number < 5)
+
+    serve(answer)
+    assert open_store("s3://bkt", PATIENT).get("k", sha256=sha256) == LARGE
+    assert {*ranges} == {None, "bytes=0-8388607", "bytes=8388608-9437183"}
+
+
+def test_bytes_that_differ_each_time_are_a_passing_fault_and_the_same_wrong_ones_are_not(serve):
+    serve(lambda request: flipping(request, LARGE[:1000]))
+    with pytest.raises(StorageError, match="other bytes each time") as differing:
+        open_store("s3://bkt", PATIENT).get("k", sha256="0" * 64)
+    serve(lambda _: found(b"the same"))
+    with pytest.raises(StorageError, match="damaged or was replaced") as same:
+        open_store("s3://bkt", PATIENT).get("k", sha256="0" * 64)
+    assert (differing.value.is_passing, same.value.is_passing) == (True, False)
 
 
 @pytest.fixture
@@ -507,9 +598,15 @@ def test_silence_ends_in_time(serve):
 
 
 def test_sixty_four_threads_share_what_is_learnt_about_etags(serve):
-    server = serve(lambda request: found(request.path.encode(), ETag=f'"{"0" * 32}"'))
+    server = serve(lambda request: with_checksum(request, request.path.partition("?")[0].encode()))
     store = open_store("s3://bkt", PATIENT)
+    keys = [f"k{number}" for number in range(200)]
     with ThreadPoolExecutor(64) as pool:
-        bodies = list(pool.map(store.get, [f"k{number}" for number in range(200)]))
+        bodies = list(pool.map(store.get, keys))
     assert bodies == [f"/bkt/k{number}".encode() for number in range(200)]
-    assert len(server.requests) < 400
+    assert len(server.requests) == 400
+    # The ETag of the listing tells that it is no MD5: then one request with the checksum does.
+    etag = f"{'0' * 32}-2"
+    with ThreadPoolExecutor(64) as pool:
+        assert list(pool.map(lambda key: store.get(key, etag=etag), keys)) == bodies
+    assert len(server.requests) == 600

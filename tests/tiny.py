@@ -2,13 +2,20 @@
 
 import torch
 
+from mrigan.artifacts.checkpoints import read_newest
 from mrigan.models.dcgan import networks as dcgan
 from mrigan.models.r3 import networks as r3
+from mrigan.training.checkpoint import decode
 from mrigan.training.state import build_state
 
 SIZE = (33, 47)
 LATENTS = 6
 SMALLEST = r3.Preset(widths=(8, 8, 8, 8, 8))
+
+
+def newest(store):
+    """The newest checkpoint of a run that verifies, decoded."""
+    return read_newest(store, decode).saved
 
 
 def slices(count):

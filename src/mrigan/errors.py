@@ -6,7 +6,9 @@
     ├── DataError               4   nothing usable to train on
     ├── StorageError            5   a bucket or folder did not do what was asked
     │   ├── AlreadyExistsError  5   a create-only write found the key taken
+    │   ├── DamagedError        5   an object's bytes can't be verified
     │   └── LeaseError          5   another job writes this run
+    ├── CheckpointError         1   a checkpoint can't be believed; never leaves the reading of one
     ├── PeerLostError           1   another rank of the run is gone
     └── PeerFailedError             another rank has failed, and has its exit status
 
@@ -44,13 +46,29 @@ class DataError(MriganError):
 
 
 class StorageError(MriganError):
-    """A store refused or failed; names the key and the remedy."""
+    """A store refused or failed; names the key and the remedy.
+
+    Attributes:
+        is_passing: Whether waiting may mend it: the store is away or busy, rather than refusing.
+    """
 
     exit_status = 5
+
+    def __init__(self, message: str, *, is_passing: bool = False) -> None:
+        super().__init__(message)
+        self.is_passing = is_passing
 
 
 class AlreadyExistsError(StorageError):
     """A create-only write found an object under its key; nothing was changed."""
+
+
+class DamagedError(StorageError):
+    """An object's bytes can't be verified, however often they are read."""
+
+
+class CheckpointError(MriganError):
+    """A checkpoint can't be believed; an older one may be."""
 
 
 class LeaseError(StorageError):

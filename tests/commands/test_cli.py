@@ -43,8 +43,9 @@ def test_the_help_of_train_tells_settings_sources_and_statuses(mrigan):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "the following arguments are required: COMMAND; `mrigan --help` shows how"),
-        (["trian"], "COMMAND: invalid choice: 'trian' "),
+        (["--no-such"], "--no-such: unknown; `mrigan --help` shows how"),
+        (["trian"], "trian: no such command, did you mean train?; `mrigan --help` shows how"),
+        (["xyz"], "xyz: no such command; `mrigan --help` shows how"),
         (["train", "--epochs"], "--epochs: expected one argument; `mrigan train --help`"),
         (["train", "--epoch", "3"], "--epoch: unknown, did you mean --epochs?"),
         (["train", "--no-such", "3"], "--no-such: unknown; `mrigan train --help` lists"),

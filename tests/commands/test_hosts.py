@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mrigan.artifacts.checkpoints import newest_checkpoint
 from mrigan.storage.store import open_store
+from tiny import newest
 
 HOSTS = ("127.0.0.1", "127.0.0.2")
 PORT = 7777  # where they meet
@@ -133,7 +133,7 @@ def test_a_stop_of_one_host_stops_both_and_one_host_goes_on(pair, start, content
     processes[1].send_signal(signal.SIGTERM)
     (first, out, err), (second, *_) = ends(processes)
     assert (first, second, err) == (0, 0, "")
-    saved = newest_checkpoint(open_store(str(pair[0] / "checkpoints")))
+    saved = newest(open_store(str(pair[0] / "checkpoints")))
     assert f"images_seen={saved.images_seen} " in out
 
     alone = {"current_host": HOSTS[0], "hosts": HOSTS[:1]}

@@ -5,10 +5,9 @@ import shutil
 
 import pytest
 
-from mrigan.artifacts.checkpoints import newest_checkpoint
 from mrigan.data.sampler import stream_seed
 from mrigan.storage.store import open_store
-from mrigan.training.checkpoint import decode
+from tiny import newest
 
 R3 = {
     "model": "r3-tiny",
@@ -28,7 +27,7 @@ def settings_of(uri):
 
 
 def weights_of(uri):
-    return decode(newest_checkpoint(open_store(uri)).data)
+    return newest(open_store(uri)).content
 
 
 def same(one, other, difference=0.0):
@@ -48,7 +47,7 @@ def test_a_run_starts_from_the_weights_of_another_with_all_else_fresh(source, tr
     still = {"g_lr": 1e-30, "d_lr": 1e-30, "ema_images": 1e12, "holdout": 0}
     ended = train(uri, **R3, **still, init_from=source, seed=7, gamma="paper")
     assert ended.status == 0, ended.err
-    saved = newest_checkpoint(open_store(source))
+    saved = newest(open_store(source))
     sha256 = saved.facts["sha256"]
     said = f"initialised uri={source} images_seen={saved.images_seen} sha256={sha256}"
     assert said in ended.out
@@ -62,7 +61,7 @@ def test_a_run_starts_from_the_weights_of_another_with_all_else_fresh(source, tr
     named = {"uri": source, "images_seen": saved.images_seen, "sha256": sha256}
     assert settings_of(uri)["initial"] == named
     assert settings_of(uri)["settings"]["init_from"] == source
-    assert newest_checkpoint(open_store(uri)).facts["initial"] == named
+    assert newest(open_store(uri)).facts["initial"] == named
 
 
 def test_a_resume_does_not_look_at_the_source_again(store_uri, train, tmp_path):

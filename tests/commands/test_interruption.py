@@ -8,10 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from mrigan.artifacts.checkpoints import list_checkpoints, newest_checkpoint
+from mrigan.artifacts.checkpoints import list_checkpoints
 from mrigan.data.phantom import draw
 from mrigan.jobs.train import recorder as train_module
 from mrigan.storage.store import open_store
+from tiny import newest
 
 DEADLINE_SECONDS = 250  # only a broken promise takes so long
 
@@ -102,7 +103,7 @@ def test_a_terminated_process_saves_where_it_is_and_another_goes_on_to_the_same_
     assert 'resume="run the same command again"' in out
     status = status_of(uri)
     assert (status["state"], status["reason"]) == ("interrupted", "SIGTERM")
-    assert status["images_seen"] == newest_checkpoint(open_store(uri)).images_seen < 39
+    assert status["images_seen"] == newest(open_store(uri)).images_seen < 39
     assert train(uri).status == 0
     ours, theirs = content(uri), content(finished_in_folder.uri)
     for key in [key for key in ours if key.startswith("checkpoints/") and key not in theirs]:

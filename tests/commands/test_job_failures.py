@@ -13,11 +13,10 @@ import pytest
 from PIL import Image
 
 from mrigan.artifacts import publisher as publisher_module
-from mrigan.artifacts.checkpoints import newest_checkpoint
 from mrigan.artifacts.publisher import Publisher
 from mrigan.jobs.train import recorder as train_module
 from mrigan.storage.store import open_store
-from mrigan.training.checkpoint import decode
+from tiny import newest
 
 
 def the_line(ended):
@@ -63,9 +62,9 @@ def test_training_that_diverges_fails_and_keeps_its_last_checkpoint(train, outpu
     assert re.match(r"training diverged: .* not finite at \d+ images, after 3 .* MRIGAN_G_LR", line)
     assert ended.out.count(" WARNING rolled_back nonfinite=1 ") == 3
     assert ended.out.count(" WARNING diverged nonfinite=1 ") == 1
-    saved = newest_checkpoint(open_store(output))
+    saved = newest(open_store(output))
     assert 0 < saved.images_seen < 39
-    weights = decode(saved.data)
+    weights = saved.content
     assert all(value.isfinite().all() for part in "GD" for value in weights[part].values())
     assert_failed(output, 3, line)
     # Epochs went on; no checkpoint is made of steps that were skipped.
@@ -201,9 +200,11 @@ def test_a_store_that_fails_in_mid_run_ends_it(train, output, little_patience):
 
 
 def test_a_stop_while_the_store_fails_is_heard(train, output, monkeypatch):
-    """A step waits for room with the publisher, which waits for the store."""
+    """A step waits for its checkpoint's turn, which waits for the store."""
+    monkeypatch.setattr(Publisher, "_is_held_up", lambda _: False)
     monkeypatch.setattr(train_module, "_FLUSH_SECONDS_WHEN_STOPPED", 1.0)
     # The store is tried again after minutes only; then its failure ends the run in other words.
+    monkeypatch.setattr(publisher_module, "_UNMENDABLE_SECONDS", 250.0)
     monkeypatch.setattr(publisher_module, "_FIRST_PAUSE_SECONDS", 200.0)
     monkeypatch.setitem(Publisher.__init__.__kwdefaults__, "patience_seconds", 250.0)
     failed, asked = threading.Event(), []

@@ -3,10 +3,14 @@
 import json
 import re
 import shutil
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
+import torch
 
 from mrigan.storage.store import open_store
+from mrigan.training.checkpoint import encode
 
 
 def listing(uri):
@@ -105,24 +109,76 @@ def test_a_broken_newest_checkpoint_is_passed_over_and_the_bits_are_the_same(
     assert "resumed images_seen=26" in ended.out
     warnings = [line for line in ended.out.splitlines() if "WARNING checkpoint_" in line]
     assert len(warnings) == (damage != "json missing")  # tensors alone were never a checkpoint
-    assert all("key=checkpoints/000000039.pt" in line for line in warnings)
-    assert_same_run(content(store.uri), content(finished_in_folder.uri))
+    assert all("checkpoints/000000039.pt: " in line for line in warnings)
+    ours, aside = content(store.uri), "checkpoints/unverified/000000039"
+    kept = {key: ours.pop(key) for key in list(ours) if key.startswith(aside)}
+    if damage in ("flipped byte", "truncated"):
+        assert sorted(kept) == [f"{aside}.json", f"{aside}.pt"]
+        assert f"set_aside key=checkpoints/000000039.pt to={aside}.pt" in ended.out
+    assert_same_run(ours, content(finished_in_folder.uri))
 
 
-def test_with_no_checkpoint_left_a_killed_run_begins_anew(
-    tmp_path, train, content, assert_same_run, tinier
+@pytest.fixture
+def unreadable(store_uri, train, tinier):
+    """A killed run whose only checkpoint is damaged, and the settings that it was made with."""
+    settings = tinier | {"epochs": 1, "keep_checkpoints": 1}
+    assert train(store_uri, **settings).status == 0
+    store = as_killed(store_uri)
+    store.put("checkpoints/000000004.pt", broken(store.get("checkpoints/000000004.pt")))
+    return store, settings
+
+
+def test_a_run_whose_checkpoints_can_not_be_read_never_begins_anew_by_itself(
+    unreadable, train, content
 ):
-    uri = str(tmp_path / "run")
-    assert train(uri, epochs=1, **tinier).status == 0
-    before = content(uri)
-    store = as_killed(uri)
-    for info in store.list("checkpoints"):
-        store.put(info.key, b"not what it was")
-    ended = train(uri, epochs=1, **tinier)
+    store, settings = unreadable
+    before = content(store.uri)
+    ended = train(store.uri, **settings)
+    assert ended.status == 5
+    assert "checkpoints/000000004.pt: " in ended.err
+    assert "MRIGAN_START_OVER=true" in ended.err
+    assert ended.err.count("\n") == 1
+    for name in ("checkpoints/000000004.pt", "checkpoints/000000004.json", "metrics.jsonl"):
+        assert store.get(name) == before[name]
+
+
+def test_it_begins_anew_when_told_to_and_keeps_what_could_not_be_read(
+    unreadable, train, content, tmp_path, assert_same_run
+):
+    store, settings = unreadable
+    damaged = store.get("checkpoints/000000004.pt")
+    ended = train(store.uri, **settings, start_over="true")
     assert ended.status == 0
-    assert ended.out.count("WARNING checkpoint_incomplete") == 1
     assert "resumed" not in ended.out
-    assert_same_run(content(uri), before)
+    assert store.get("checkpoints/unverified/000000004.pt") == damaged
+    undisturbed = str(tmp_path / "undisturbed")
+    assert train(undisturbed, **settings).status == 0
+    ours = content(store.uri)
+    ours = {key: data for key, data in ours.items() if "unverified" not in key}
+    assert_same_run(ours, content(undisturbed))
+
+
+def test_a_checkpoint_that_verifies_but_would_run_code_is_passed_over(
+    finished_in_folder, tmp_path, train
+):
+    """Its JSON vouches for it: whoever can write the bucket can do that."""
+
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    store = as_killed(copied(finished_in_folder, tmp_path))
+    for content in (encode({"G": Evil()}), encode({"G": {"a": torch.zeros(3)}}), encode([1])):
+        facts = json.loads(store.get("checkpoints/000000039.json"))
+        facts |= {"sha256": sha256(content).hexdigest(), "size_bytes": len(content)}
+        store.put("checkpoints/000000039.pt", content)
+        store.put("checkpoints/000000039.json", json.dumps(facts).encode())
+        ended = train(store.uri)
+        assert ended.status == 0
+        assert "resumed images_seen=26" in ended.out
+        assert "weights_only" not in ended.out + ended.err
+        store = as_killed(store.uri)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_a_run_killed_before_its_last_word_only_says_it(finished_in_folder, tmp_path, train):

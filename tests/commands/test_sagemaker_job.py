@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from mrigan import logs
-from mrigan.artifacts.checkpoints import newest_checkpoint
 from mrigan.storage.store import open_store
+from tiny import newest
 
 # As SDK v2 sends them: str() of each.
 HYPERPARAMETERS = {
@@ -220,7 +220,7 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_start_goes_on_to_the_same_bits(
     process.stderr.close()
     status = job.status()
     assert (status["state"], status["reason"]) == ("interrupted", "SIGTERM")
-    saved = newest_checkpoint(open_store(str(job.root / "checkpoints")))
+    saved = newest(open_store(str(job.root / "checkpoints")))
     assert saved.images_seen == status["images_seen"] < 9 * 13
     assert not (job.root / "output/failure").exists()
 

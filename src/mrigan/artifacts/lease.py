@@ -21,6 +21,7 @@ from mrigan.artifacts.run_status import now
 from mrigan.environment import training_job_arn
 from mrigan.errors import AlreadyExistsError, LeaseError, StorageError
 from mrigan.runtime.process import Process, is_running, this_process
+from mrigan.runtime.signals import Stopped
 from mrigan.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ def take(store: Store, *, take_over: bool, should_stop: Callable[[], bool]) -> L
 
     Raises:
         LeaseError: Another job holds it, naming it and how to take over.
+        Stopped: ``should_stop`` said so.
         StorageError: The store can't be read or written.
     """
     number, holder = _current(store)
@@ -167,11 +169,13 @@ def _is_alive(store: Store, number: int, holder: Holder, should_stop: Callable[[
         return running
     log.info("watching_lease", extra={"holder": str(holder), "seconds": DEAD_SECONDS})
     deadline = time.monotonic() + DEAD_SECONDS
-    while time.monotonic() < deadline and not should_stop():
+    while time.monotonic() < deadline:
+        if should_stop():
+            raise Stopped("waiting for another job's lease")
         time.sleep(_PAUSE_SECONDS)
         if _current(store) != (number, holder):
             return True
-    return should_stop()
+    return False
 
 
 def _held(store: Store, holder: Holder | None) -> LeaseError:

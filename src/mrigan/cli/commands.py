@@ -70,6 +70,17 @@ def fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
     return INTERRUPTED if summary.interrupted else 0
 
 
+def publish(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """What a job could not publish, to its run."""
+    stop.at_once = True
+    settings = _settings(options, unknown)
+    from mrigan.jobs import publish as job
+    from mrigan.jobs.build import storage_options
+
+    job.publish(options.folder, options.to, storage_options(settings), stop)
+    return 0
+
+
 def phantom(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """Procedural slices, to a URI."""
     stop.at_once = True

@@ -1,7 +1,9 @@
 """The command line: commands, their options and what ``--help`` says of them."""
 
 import argparse
+import re
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn, TypeAlias
@@ -48,11 +50,18 @@ exit status: 0 done, 143 cleanly interrupted (0 on SageMaker), 2 settings, 3 tra
 diverged, 4 data, 5 storage, 1 anything else"""
 
 
+_UNKNOWN_COMMAND = re.compile(r"COMMAND: invalid choice: '(.*)' \(choose from (.*)\)")
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line as everything else does: in one line."""
 
     def error(self, message: str) -> NoReturn:
         problem = message.removeprefix("argument ")
+        if found := _UNKNOWN_COMMAND.match(problem):
+            near = get_close_matches(found[1], found[2].replace("'", "").split(", "), 1)
+            meant = f", did you mean {near[0]}?" if near else ""
+            problem = f"{found[1]}: no such command{meant}"
         raise SettingsError(f"{problem}; `{self.prog} --help` shows how")
 
 
@@ -66,11 +75,13 @@ def build_parser() -> argparse.ArgumentParser:
         prog="mrigan", description="Trains a GAN on MRI slices: from a bucket back to a bucket."
     )
     parser.add_argument("--version", action="version", version=f"mrigan {version('mrigan')}")
-    named = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    parser.set_defaults(command=None, prog=parser.prog, debug=False)
+    named = parser.add_subparsers(title="commands", metavar="COMMAND")
     train = _add(named, "train", commands.train, "the job: slices in, a trained generator out", "")
     train.description, train.epilog = _TRAIN_HELP, _TRAIN_EPILOG
     add_options(train)
     _add_fetch(named)
+    _add_publish(named)
     _add_phantom(named)
     doctor = _add(
         named, "doctor", commands.doctor, "say what machine, settings and credentials can do", ""
@@ -92,13 +103,21 @@ def _add_fetch(named: _Commands) -> None:
     fetch.add_argument("--only", default="", metavar="PARTS", help=parts)
 
 
+def _add_publish(named: _Commands) -> None:
+    summary = "publish what a job could not, from the local folder that kept it"
+    publish = _add(named, "publish", commands.publish, summary)
+    publish.add_argument("folder", type=Path, help="as the job named it when it ended")
+    publish.add_argument("--to", metavar="URI", help="the run, where it has moved [its own place]")
+
+
 def _add_phantom(named: _Commands) -> None:
     summary = "write procedural brain-like slices to a URI"
     phantom = _add(named, "phantom", commands.phantom, summary)
     phantom.add_argument("uri", help="a folder or s3://bucket/prefix")
-    phantom.add_argument("--count", type=int, default=256, help="slices [256]")
-    phantom.add_argument("--height", type=int, default=200, help="pixels [200]")
-    phantom.add_argument("--width", type=int, default=160, help="pixels [160]")
+    phantom.add_argument("--count", type=int, default=256, metavar="N", help="slices [256]")
+    for side, pixels in (("--height", 200), ("--width", 160)):
+        about = f"of a slice [{pixels}]"
+        phantom.add_argument(side, type=int, default=pixels, metavar="PIXELS", help=about)
     phantom.add_argument("--if-empty", action="store_true", help="only if nothing is there yet")
     files = "upload the files below DIR instead of phantoms"
     phantom.add_argument("--from", dest="folder", type=Path, metavar="DIR", help=files)
@@ -109,7 +128,7 @@ def _add_sweep(named: _Commands) -> None:
     sweep = _add(named, "gamma-sweep", commands.gamma_sweep, summary, "--model r3-... ")
     sweep.description = _SWEEP_HELP
     images = "reals each run shows D, about, unless --epochs is given [300000]"
-    sweep.add_argument("--images", type=int, default=300_000, help=images)
+    sweep.add_argument("--images", type=int, default=300_000, metavar="N", help=images)
     add_options(sweep)
 
 
@@ -118,10 +137,11 @@ def _add_preview(named: _Commands) -> None:
     preview = _add(named, "preview", commands.preview, summary, "SHEET ")
     preview.description = _PREVIEW_HELP
     preview.add_argument("sheet", help="the PNG to write: a path, or s3://bucket/key")
-    preview.add_argument("--rows", type=int, default=6, help="slices [6]")
-    preview.add_argument("--columns", type=int, default=9, help="the slice and its variants [9]")
+    preview.add_argument("--rows", type=int, default=6, metavar="N", help="slices [6]")
+    columns = "the slice and its variants [9]"
+    preview.add_argument("--columns", type=int, default=9, metavar="N", help=columns)
     p = "probability of each transformation; training goes no higher than 0.8 [0.8]"
-    preview.add_argument("--p", type=float, default=0.8, help=p)
+    preview.add_argument("--p", type=float, default=0.8, metavar="0..1", help=p)
     add_options(preview)
 
 

@@ -25,7 +25,10 @@ def run(arguments: Sequence[str]) -> int:
     options = argparse.Namespace(debug=False)
     logs.configure("text")
     try:
-        options, unknown = build_parser().parse_known_args(list(arguments))
+        parser = build_parser()
+        options, unknown = parser.parse_known_args(list(arguments))
+        if options.command is None:
+            return _without_command(parser, unknown)
         options.arguments = list(arguments)
         logs.configure(_log_format(options), debug=options.debug)
         command: Callable[[argparse.Namespace, list[str], StopRequest], int] = options.command
@@ -46,6 +49,13 @@ def run(arguments: Sequence[str]) -> int:
         status = error.exit_status if isinstance(error, MriganError) else MriganError.exit_status
         note_end(status, is_echo=is_echo)
         return status
+
+
+def _without_command(parser: argparse.ArgumentParser, unknown: list[str]) -> int:
+    if unknown:
+        parser.error(f"{unknown[0]}: unknown")
+    parser.print_help()
+    return 0
 
 
 def _problems(error: Exception) -> tuple[str, ...]:

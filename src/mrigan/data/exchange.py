@@ -7,33 +7,68 @@ of them. One rank of each machine takes part; its other ranks read that cache.
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from datetime import datetime
 
 import torch
 
-from mrigan.data.pull import Pulled, Wanted
+from mrigan.data.pull import Pulled, PullInterrupted, Wanted
 from mrigan.data.snapshot_builder import SnapshotBuilder
 from mrigan.errors import StorageError
 from mrigan.runtime.ranks import Peers, Ranks
 from mrigan.storage.keys import ObjectInfo
 
+_TICK_SECONDS = 0.2
 _CHUNK_BYTES = 64 * 2**20
 
 
-def agreed_listing(ranks: Ranks, listed: Callable[[], Sequence[ObjectInfo]]) -> list[ObjectInfo]:
-    """Return rank 0's listing on every rank: objects may come or go between two listings."""
+def agreed_listing(
+    ranks: Ranks, listed: Callable[[], Sequence[ObjectInfo]], should_stop: Callable[[], bool]
+) -> list[ObjectInfo]:
+    """Return rank 0's listing on every rank: objects may come or go between two listings.
+
+    Raises:
+        PullInterrupted: ``should_stop`` said so; a listing under way goes on by itself.
+    """
 
     def encoded() -> bytes:
-        rows = [(i.key, i.size_bytes, i.etag, i.modified.isoformat()) for i in listed()]
+        try:
+            infos = _unless_stopped(listed, should_stop)
+        except PullInterrupted:
+            return b""
+        rows = [(i.key, i.size_bytes, i.etag, i.modified.isoformat()) for i in infos]
         return json.dumps(rows).encode()
 
     if ranks.world.size == 1:
-        return list(listed())
+        return list(_unless_stopped(listed, should_stop))
+    told = ranks.from_main(encoded)
+    if not told:
+        raise PullInterrupted
     return [
         ObjectInfo(key, size_bytes, etag, datetime.fromisoformat(modified))
-        for key, size_bytes, etag, modified in json.loads(ranks.from_main(encoded))
+        for key, size_bytes, etag, modified in json.loads(told)
     ]
+
+
+def _unless_stopped(
+    listed: Callable[[], Sequence[ObjectInfo]], should_stop: Callable[[], bool]
+) -> Sequence[ObjectInfo]:
+    """List beside this thread, which asks ``should_stop``: a million objects take minutes."""
+    future: Future[Sequence[ObjectInfo]] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(listed())
+        except BaseException as error:  # noqa: BLE001 - raised by the caller
+            future.set_exception(error)
+
+    threading.Thread(target=work, name="listing", daemon=True).start()
+    while not wait([future], timeout=_TICK_SECONDS).done:
+        if should_stop():
+            raise PullInterrupted
+    return future.result()
 
 
 class Assignment:

@@ -112,7 +112,8 @@ def open_pack(
         StorageError: The source can't be listed, or an object can't be read.
         PullInterrupted: ``should_stop`` said so; what was decoded is kept.
     """
-    infos = agreed_listing(ranks, lambda: _listed(source))
+    should_stop = should_stop or (lambda: False)
+    infos = agreed_listing(ranks, lambda: _listed(source), should_stop)
     if all(is_folder_marker(info.key, info.size_bytes) for info in infos):
         raise DataError(f"nothing under {source.uri}; check MRIGAN_INPUT_URI")
     shape = (height, width, fit)
@@ -122,7 +123,7 @@ def open_pack(
         shape=shape,
         concurrency=concurrency,
         on_progress=on_progress,
-        should_stop=should_stop or (lambda: False),
+        should_stop=should_stop,
         ranks=ranks,
     )
     with ExitStack() as files:

@@ -20,6 +20,7 @@ from mrigan.data.formats import Fit
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.source import Source
 from mrigan.runtime.host_memory import return_freed_memory
+from mrigan.runtime.signals import Stopped
 from mrigan.storage.keys import ObjectInfo
 
 _TICK_SECONDS = 0.2
@@ -31,11 +32,11 @@ _NO_WAIT_SECONDS = 1e-4
 _LAST_READS_SECONDS = 1.0
 
 
-class PullInterrupted(Exception):  # noqa: N818  # no error: someone asked for it
+class PullInterrupted(Stopped):
     """The pull was asked to stop; what it had decoded is kept for the next start."""
 
     def __init__(self) -> None:
-        super().__init__("stopped while the slices were being fetched")
+        super().__init__("pulling slices")
 
 
 class Pulled(NamedTuple):

@@ -124,7 +124,7 @@ class StoreSource:
         return self._read(info, height, width, fit)
 
     def _read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
-        data = self._store.get(info.key)
+        data = self._store.get(info.key, etag=info.etag)
         with self._decoders:
             return decode(data, height, width, fit)
 

@@ -1,11 +1,38 @@
-"""SIGTERM and Ctrl-C as a request: seen between steps, so that a step is never cut in two."""
+"""SIGTERM and Ctrl-C as a request: seen between steps, so that a step is never cut in two.
+
+Python runs a signal's handler between two instructions of the main thread; while that computes, or
+waits in a library, there are none for seconds. So a thread of its own, which the interpreter wakes
+at once, says what the signal will do.
+"""
 
 import ctypes
+import logging
+import os
 import signal
+import socket
 import sys
+import threading
+import time
+from collections.abc import Callable
 from types import FrameType
 
+log = logging.getLogger(__name__)
+
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+_AGAIN = "; again: at once, unsaved work is lost"
+# For the main thread, to end by itself after a second Ctrl-C.
+_GRACE_SECONDS = 4.0
+
+
+class Stopped(Exception):  # noqa: N818  # no error: someone asked for it
+    """The work ended before its end, since a stop was asked for; ``phase`` says during what."""
+
+    exit_status = 143
+
+    def __init__(self, phase: str) -> None:
+        super().__init__(f"stopped while {phase}")
+        self.phase = phase
 
 
 class StopRequest:
@@ -18,16 +45,23 @@ class StopRequest:
     Attributes:
         signal_name: The first signal's; empty until it came.
         at_once: Set by a command that has nothing to finish: the first signal interrupts it.
+        effect: What a stop does now, said as soon as it comes: "stopping after this step".
+        last_words: Called before the process is ended from outside the main thread, where that
+            does not answer a second Ctrl-C; takes a few seconds at most.
     """
 
     def __init__(self) -> None:
         self.signal_name = ""
         self.at_once = False
+        self.effect = "stopping as soon as the program has started"
+        self.last_words: Callable[[], None] = lambda: None
+        self._heard = self._handled = 0
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT; call from the main thread."""
-        signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGINT, self._note)
+        for number in _STOPS:
+            signal.signal(number, self._note)
+        _Listener.tell(self)
 
     def __bool__(self) -> bool:
         return bool(self.signal_name)
@@ -36,11 +70,68 @@ class StopRequest:
         """Take over a stop that another rank was asked for."""
         self.signal_name = self.signal_name or "a signal to another rank"
 
+    def check(self, phase: str) -> None:
+        """End ``phase`` here if a stop was asked for.
+
+        Raises:
+            Stopped: It was.
+        """
+        if self:
+            raise Stopped(phase)
+
     def _note(self, number: int, _frame: FrameType | None) -> None:
-        was_asked = bool(self.signal_name)
-        self.signal_name = signal.Signals(number).name
-        if self.at_once or (was_asked and number == signal.SIGINT):
+        """Take a signal in the main thread."""
+        self._handled += 1
+        self.signal_name = self.signal_name or signal.Signals(number).name
+        if self.at_once or (self._handled > 1 and number == signal.SIGINT):
             raise KeyboardInterrupt
+
+    def hear(self, number: int) -> None:
+        """Take a signal at once, beside the main thread: say what it does."""
+        self._heard += 1
+        if self.at_once:
+            return
+        name = signal.Signals(number).name
+        self.signal_name = self.signal_name or name
+        is_first, by_hand = self._heard == 1, number == signal.SIGINT
+        if is_first:
+            effect = f"{self.effect}{_AGAIN if by_hand else ''}"
+            log.info("stopping", extra={"signal": name, "effect": effect})
+        elif by_hand:
+            log.info("stopping", extra={"signal": name, "effect": "stopping at once"})
+            threading.Thread(target=self._end, name="end", daemon=True).start()
+
+    def _end(self) -> None:
+        """End the process where the main thread, in a library's code, does not."""
+        time.sleep(_GRACE_SECONDS)
+        self.last_words()
+        sys.stdout.flush()
+        os._exit(130)
+
+
+class _Listener:
+    """Hands the byte that the interpreter writes for each signal to the request in force."""
+
+    _request: StopRequest | None = None
+    _sockets: tuple[socket.socket, socket.socket] | None = None
+
+    @classmethod
+    def tell(cls, request: StopRequest) -> None:
+        cls._request = request
+        if cls._sockets is None:
+            cls._sockets = socket.socketpair()
+            cls._sockets[1].setblocking(False)
+            threading.Thread(target=cls._listen, name="signals", daemon=True).start()
+        signal.set_wakeup_fd(cls._sockets[1].fileno(), warn_on_full_buffer=False)
+
+    @classmethod
+    def _listen(cls) -> None:
+        assert cls._sockets is not None
+        for number in iter(lambda: cls._sockets[0].recv(1), b""):  # type: ignore[index]
+            request = cls._request
+            ours = request is not None and signal.getsignal(number[0]) == request._note
+            if request is not None and ours and number[0] in _STOPS:
+                request.hear(number[0])
 
 
 def end_with_parent() -> None:

@@ -1,6 +1,7 @@
 """The settings in words: the options of a command line and the table of the README."""
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -10,6 +11,22 @@ from mrigan.settings.declared import ENV_PREFIX
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS, defaults_of
 
+_UNIT = re.compile(r"[, ](pixels|percent|seconds|minutes|hours|degrees|gib)\b", re.IGNORECASE)
+_NOUNS = {
+    "uri": "URI",
+    "from": "URI",
+    "image": "URI",
+    "dir": "DIR",
+    "pattern": "REGEX",
+    "role": "ARN",
+    "key": "ARN",
+    "name": "NAME",
+    "tags": "NAME=VALUE,...",
+    "subnets": "ID,...",
+    "groups": "ID,...",
+}
+_KINDS = {"integer": "N", "number": "NUMBER"}
+
 
 class Described(NamedTuple):
     """One setting as people read it."""
@@ -18,7 +35,20 @@ class Described(NamedTuple):
     group: str
     default: str
     choices: tuple[str, ...]
+    kind: str  # of its JSON
     description: str
+
+    @property
+    def takes(self) -> str:
+        """What a value of it is, as a command line's help shows it."""
+        if self.choices:
+            return "|".join(self.choices)
+        if self.kind == "boolean":
+            return "true|false"
+        if unit := _UNIT.search(self.description):
+            return unit[1].upper()
+        last = self.field.rpartition("_")[2]
+        return _NOUNS.get(last) or _KINDS.get(self.kind, "TEXT")
 
     @property
     def variable(self) -> str:
@@ -41,7 +71,10 @@ def described(model: type[BaseSettings] = Settings) -> Iterator[Described]:
         if field == "model":
             choices = tuple(MODELS)
         default = schema[field].get("default")
-        yield Described(field, group, _default(field, default), choices, info.description or "")
+        kinds = [each.get("type") for each in (schema[field], *schema[field].get("anyOf", ()))]
+        kind = next((each for each in kinds if each in {"boolean", *_KINDS}), "")
+        about = info.description or ""
+        yield Described(field, group, _default(field, default), choices, kind, about)
 
 
 def _default(field: str, value: object) -> str:
@@ -79,14 +112,13 @@ def add_options(parser: argparse.ArgumentParser, model: type[BaseSettings] = Set
     for setting in described(model):
         group = groups.setdefault(setting.group, parser.add_argument_group(setting.group.lower()))
         default = f" [{setting.default}]" if setting.default else ""
-        metavar = "|".join(setting.choices) if setting.choices else setting.field.split("_")[-1]
         is_switch = model.model_fields[setting.field].annotation is bool
         group.add_argument(
             setting.option,
             nargs="?" if is_switch else None,
             const="true" if is_switch else None,
             dest=setting.field,
-            metavar=metavar if setting.choices else metavar.upper(),
+            metavar=setting.takes,
             default=argparse.SUPPRESS,
             help=f"{setting.description.replace('`', '')}{default}".replace("%", "%%"),
         )

@@ -165,6 +165,12 @@ class Settings(DeclaredSettings):
         "stops then (a job that has died is replaced without it)",
     )
 
+    start_over: bool = Field(
+        False,
+        description="whether to train from the beginning where the run has checkpoints and none of "
+        "them can be read; they are set aside in `checkpoints/unverified/`",
+    )
+
     sample_every: Count = Field(1, title="Artifacts", description="epochs between sample grids")
     checkpoint_every: Count = Field(
         10, description="epochs between checkpoints; more where writing them would slow training"

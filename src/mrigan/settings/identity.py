@@ -15,6 +15,7 @@ FREE_TO_CHANGE = frozenset(
         "epochs",
         "micro_batch",
         "take_over",
+        "start_over",
         "sample_every",
         "checkpoint_every",
         "checkpoint_minutes",

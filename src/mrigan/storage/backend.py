@@ -56,8 +56,17 @@ class Backend(Protocol):
         """Remove an object; a missing one may raise FileNotFoundError."""
         ...
 
-    def read_odd(self, key: str) -> tuple[bytes, str]:
-        """Return the bytes and the ETag of an object whose key obstore refuses."""
+    def move(self, key: str, to: str) -> None:
+        """Give an object another key; the store does it, nothing is read here."""
+        ...
+
+    def read_checked(self, key: str) -> tuple[bytes | None, str, bool]:
+        """Read an object whose key obstore refuses, or with the store's own checksum.
+
+        Returns:
+            The bytes, None where they were damaged on the way; the ETag; and whether they have the
+            checksum that the store keeps of them.
+        """
         ...
 
     def explain(self, error: Exception, action: Action, key: str) -> StorageError:

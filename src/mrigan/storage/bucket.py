@@ -11,7 +11,7 @@ from obstore.store import S3Store
 from mrigan.errors import StorageError
 from mrigan.storage import creation
 from mrigan.storage.connection import Connection, StoreOptions
-from mrigan.storage.failures import STORE_ERRORS, Action, Target, explain
+from mrigan.storage.failures import BODY_ERRORS, STORE_ERRORS, Action, Target, explain
 from mrigan.storage.keys import ObjectInfo
 from mrigan.storage.listing import list_objects
 from mrigan.storage.location import BucketLocation
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 # An upload has _PARTS_AT_ONCE of these in memory and under way.
 _PART_BYTES = 8 * 2**20
 _PARTS_AT_ONCE = 4
+
+# Those that botocore compares; of several it takes one.
+_CHECKSUMS = {
+    f"x-amz-checksum-{name}" for name in ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
+}
 
 # An upload in one piece that is slower than this, in bytes per second, counts as failed.
 _SLOWEST_UPLOAD = 256 * 1024
@@ -91,12 +96,27 @@ class Bucket:
         """Remove an object."""
         obstore.delete(self._store, key)
 
-    def read_odd(self, key: str) -> tuple[bytes, str]:
-        """Read an object whose key obstore refuses; the second value is its ETag."""
+    def move(self, key: str, to: str) -> None:
+        """Have the store copy an object, then remove it."""
+        obstore.copy(self._store, key, to)
+        obstore.delete(self._store, key)
+
+    def read_checked(self, key: str) -> tuple[bytes | None, str, bool]:
+        """Read an object by boto3, which compares with the checksum that S3 has stored, if any.
+
+        A checksum of a multi-part upload's parts ("…-2") says nothing about the whole.
+        """
         found = self._connection.client.get_object(
-            Bucket=self._target.bucket, Key=self._below + key
+            Bucket=self._target.bucket, Key=self._below + key, ChecksumMode="ENABLED"
         )
-        return found["Body"].read(), found.get("ETag", "").strip('"')
+        headers = found["ResponseMetadata"]["HTTPHeaders"]
+        checksums = [headers[name] for name in headers if name in _CHECKSUMS]
+        is_checked = any("-" not in checksum for checksum in checksums)
+        try:
+            body = found["Body"].read()
+        except BODY_ERRORS:
+            return None, "", False
+        return body, found.get("ETag", "").strip('"'), is_checked
 
     def explain(self, error: Exception, action: Action, key: str) -> StorageError:
         """Say what went wrong with the object ``key``, or with the store if that is ""."""

@@ -31,6 +31,7 @@ _CONNECT_SECONDS = 10
 _CREDENTIALS_KEPT = timedelta(minutes=10)
 # A request that makes progress is never cut off; only silence ends it (read_timeout).
 _WHOLE_REQUEST = timedelta(hours=1)
+_CONNECTIONS = 256  # as many as MRIGAN_DOWNLOAD_CONCURRENCY may be
 _FIRST_REGION = "us-east-1"
 _TRUE = {"1", "true", "on", "yes", "y"}
 
@@ -160,6 +161,7 @@ class Connection:
                 signature_version=UNSIGNED if self.is_anonymous else None,
                 connect_timeout=_CONNECT_SECONDS,
                 read_timeout=self._options.request_timeout_seconds,
+                max_pool_connections=_CONNECTIONS,
                 retries={"mode": "standard", "total_max_attempts": attempts},
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",

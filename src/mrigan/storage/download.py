@@ -94,7 +94,7 @@ def download(
         etag, whole = _receive_with_retries(store, key, file, count)
         return Received(
             etag=etag,
-            md5=file.digest("md5") if verifier.checks(etag) else "",
+            md5=file.digest("md5") if verifier.needs_md5 and not sha256 else "",
             sha256=file.digest("sha256") if sha256 else "",
             whole=whole,
         )

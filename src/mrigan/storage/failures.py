@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from html import unescape
 from typing import Literal, TypeAlias
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+    MetadataRetrievalError,
+    ResponseStreamingError,
+    SSLError,
+)
+from botocore.exceptions import ConnectionError as BotoConnectionError
 from obstore.exceptions import BaseError
 
 from mrigan.errors import StorageError
@@ -20,8 +31,10 @@ from mrigan.storage.remedies import (
     BY_STATUS,
     BY_TEXT,
     DENIED,
+    EXPIRED,
     KMS,
     MISSING,
+    UNTRUSTED,
     Line,
 )
 
@@ -30,11 +43,17 @@ Action: TypeAlias = Literal["open", "list", "look at", "read", "write", "delete"
 # What a call into obstore or boto3 raises. A missing object is a FileNotFoundError: an OSError.
 STORE_ERRORS = (BaseError, BotoCoreError, ClientError, OSError, ValueError)
 
+# Of those, what boto3 says of a body that was damaged or cut short on the way.
+BODY_ERRORS = (FlexibleChecksumError, IncompleteReadError, ResponseStreamingError)
+
 _DETAIL_CHARACTERS = 240
 _CODE = re.compile(r"<Code>\s*([\w.]+)\s*</Code>")
 _MESSAGE = re.compile(r"<Message>(.*?)</Message>", re.DOTALL)
 _STATUS = re.compile(r"status code: (\d{3})")
 _REGION = re.compile(r"<Region>([\w-]+)</Region>|expecting '([\w-]+)'")
+# Of a network file system that is away: EIO, ENOTCONN, ETIMEDOUT, EHOSTDOWN, ESTALE.
+_AWAY = re.compile(r"(?:os error |\[Errno )(?:5|107|110|112|116)\b")
+_LASTING = (EXPIRED, UNTRUSTED)
 _REGION_CODES = {
     "PermanentRedirect",
     "TemporaryRedirect",
@@ -87,7 +106,8 @@ def explain(error: Exception, action: Action, where: str, target: Target) -> Sto
     else:
         name = code or type(error).__name__
         line = Line(f"{name}: {_detail(error)}", "see what the store itself says about it")
-    return StorageError(_one_line(f"can't {action} {where}: {line.what}; {line.remedy}"))
+    message = _one_line(f"can't {action} {where}: {line.what}; {line.remedy}")
+    return StorageError(message, is_passing=line not in _LASTING and _is_passing(error))
 
 
 def s3_code(error: Exception) -> str:
@@ -110,6 +130,18 @@ def is_transient(error: Exception) -> bool:
         conflict = s3_code(error) == "ConditionalRequestConflict"
         return conflict or status == "429" or (status[0] == "5" and status != "501")
     return "HTTP error" in str(error) or isinstance(error, HTTPClientError)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether waiting may mend it, without anybody's help."""
+    if isinstance(error, SSLError):
+        return False
+    away = (BotoConnectionError, CredentialRetrievalError, MetadataRetrievalError)
+    return (
+        is_transient(error)
+        or isinstance(error, away)
+        or (not _status(error) and _AWAY.search(str(error)) is not None)
+    )
 
 
 def _known(error: Exception, code: str) -> Line | None:

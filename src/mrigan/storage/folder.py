@@ -66,9 +66,13 @@ class Folder:
         """Remove a file."""
         obstore.delete(self._writer(), key)
 
-    def read_odd(self, key: str) -> tuple[bytes, str]:
+    def move(self, key: str, to: str) -> None:
+        """Rename a file."""
+        obstore.rename(self._writer(), key, to)
+
+    def read_checked(self, key: str) -> tuple[bytes, str, bool]:
         """Read a file whose name obstore refuses; there is no ETag."""
-        return (self.path / key).read_bytes(), ""
+        return (self.path / key).read_bytes(), "", False
 
     def explain(self, error: Exception, action: Action, key: str) -> StorageError:
         """Say what went wrong with the file ``key``, or with the folder if that is ""."""

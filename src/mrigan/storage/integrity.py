@@ -2,16 +2,18 @@
 
 S3's ETag is the MD5 of a single-part object unless a KMS or customer key encrypts it, and the
 answer does not say which. So bytes that do not match are fetched again: if they are the same, the
-ETag is no MD5; if they differ, they were damaged in transit.
+ETag is no MD5; if they differ, they were damaged in transit. Bytes without an ETag that is an MD5
+count only with the checksum that S3 has stored of them, or when they came alike twice.
 """
 
+import hashlib
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from mrigan.errors import StorageError
+from mrigan.errors import DamagedError
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +28,10 @@ class Received:
 
     Attributes:
         etag: Of the object.
-        md5: Of the bytes; used only where the ETag can be one.
+        md5: Of the bytes; used only of a bucket.
         sha256: Of the bytes; used only where one is expected.
         whole: Whether there are as many bytes as the store announced.
+        is_checked: Whether they have the checksum that the store keeps of them.
         body: The bytes, unless they went to a file.
     """
 
@@ -37,6 +40,30 @@ class Received:
     sha256: str = ""
     whole: bool = True
     body: bytes = b""
+    is_checked: bool = False
+
+
+def settle_by_sha256(where: str, reads: Iterable[Callable[[], Received]], sha256: str) -> bytes:
+    """Read in one way after the other until the bytes have the sha256 that they must have.
+
+    Raises:
+        DamagedError: They never have.
+    """
+    found = []
+    for read in reads:
+        body = read().body
+        found.append(hashlib.sha256(body).hexdigest())
+        if found[-1] == sha256:
+            return body
+    if len(set(found)) > 1:
+        raise DamagedError(
+            f"{where}: other bytes each time it is read; check the network, proxies and memory",
+            is_passing=True,
+        )
+    raise DamagedError(
+        f"{where}: its bytes do not have the sha256 that is on record; what is stored there is "
+        "damaged or was replaced"
+    )
 
 
 class Verifier:
@@ -44,13 +71,20 @@ class Verifier:
 
     def __init__(self, *, etags_are_hashes: bool) -> None:
         self._lock = threading.Lock()
-        self._checking = etags_are_hashes
+        self._is_bucket = self._checking = etags_are_hashes
         self._matched = False
         self._others: set[str] = set()
 
-    def checks(self, etag: str) -> bool:
-        """Whether ``etag`` may be an MD5, so that the bytes' MD5 is needed."""
-        return self._checking and _MD5.fullmatch(etag) is not None
+    @property
+    def needs_md5(self) -> bool:
+        """Whether the MD5 of what is received decides."""
+        return self._is_bucket
+
+    def needs_checksum(self, etag: str) -> bool:
+        """Whether only a checksum can verify an object: ``etag``, if known, is no MD5."""
+        return self._is_bucket and not (
+            self._checking and (not etag or _MD5.fullmatch(etag) is not None)
+        )
 
     def settle(self, where: str, fetch: Callable[[], Received], sha256: str = "") -> Received:
         """Fetch until the bytes are verified.
@@ -61,7 +95,7 @@ class Verifier:
             sha256: What the bytes must have; where it is given, the ETag is not used.
 
         Raises:
-            StorageError: The bytes differ from fetch to fetch, or from ``sha256`` every time.
+            DamagedError: The bytes differ from fetch to fetch, or from ``sha256`` every time.
         """
         seen: set[str] = set()
         for _ in range(_FETCHES):
@@ -72,7 +106,7 @@ class Verifier:
                 if received.sha256 == sha256:
                     return received
                 if received.sha256 in seen:
-                    raise StorageError(
+                    raise DamagedError(
                         f"{where}: its bytes do not have the sha256 that is on record; what is "
                         "stored there is damaged or was replaced"
                     )
@@ -81,19 +115,20 @@ class Verifier:
             if self._is_verified(where, received, seen):
                 return received
             seen.add(received.md5)
-        raise StorageError(
-            f"{where}: corrupt in transit {_FETCHES} times; check the network, proxies and memory"
+        raise DamagedError(
+            f"{where}: corrupt in transit {_FETCHES} times; check the network, proxies and memory",
+            is_passing=True,
         )
 
     def _is_verified(self, where: str, received: Received, seen: set[str]) -> bool:
-        if not self.checks(received.etag):
-            return True
-        if received.md5 == received.etag:
+        may_be_md5 = self._checking and _MD5.fullmatch(received.etag) is not None
+        if may_be_md5 and received.md5 == received.etag:
             self._matched = True
             return True
-        if received.md5 not in seen:
+        if self._is_bucket and not received.is_checked and received.md5 not in seen:
             return False
-        self._note_other_etag(where)
+        if may_be_md5:
+            self._note_other_etag(where)
         return True
 
     def _note_other_etag(self, where: str) -> None:

@@ -46,6 +46,10 @@ class MirroredStore(Store):
         super().put(key, data, create=create)
         self._update_copies(key, data)
 
+    def move(self, key: str, to: str) -> None:
+        """Move an object here; the copies keep what they have, which may be the better one."""
+        super().move(key, to)
+
     def delete(self, key: str) -> None:
         """Remove an object; a copy that can't do so yet is asked again at the next change."""
         super().delete(key)

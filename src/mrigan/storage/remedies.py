@@ -29,8 +29,11 @@ KMS = Line(
     "the KMS key can't be used",
     "allow kms:GenerateDataKey and kms:Decrypt on it, or change MRIGAN_SSE_KMS_KEY_ID",
 )
-_EXPIRED = Line(
+EXPIRED = Line(
     "the credentials have expired", "renew them (aws sso login, or a new AWS_SESSION_TOKEN)"
+)
+UNTRUSTED = Line(
+    "the certificate of {endpoint} is not trusted", "set AWS_CA_BUNDLE to the authority's PEM file"
 )
 _FULL = Line("no space left", "free some, or choose another place")
 _DAMAGED = Line("bytes were damaged on the way", "try again")
@@ -52,10 +55,10 @@ BY_CODE: dict[str, Line] = {
         "the signature is not accepted",
         "check AWS_SECRET_ACCESS_KEY, and that no proxy changes requests",
     ),
-    "ExpiredToken": _EXPIRED,
-    "ExpiredTokenException": _EXPIRED,
-    "RequestExpired": _EXPIRED,
-    "TokenRefreshRequired": _EXPIRED,
+    "ExpiredToken": EXPIRED,
+    "ExpiredTokenException": EXPIRED,
+    "RequestExpired": EXPIRED,
+    "TokenRefreshRequired": EXPIRED,
     "InvalidToken": Line(
         "the session token is not valid",
         "renew AWS_SESSION_TOKEN, or unset it if the key is a permanent one",
@@ -89,7 +92,7 @@ BY_TEXT: tuple[tuple[re.Pattern[str], Line], ...] = tuple(
             "config profile .* could not be found",
             Line("AWS_PROFILE names no profile", "correct it, or unset it"),
         ),
-        ("[Tt]oken has expired|SSO session .* (expired|invalid)|ExpiredToken", _EXPIRED),
+        ("[Tt]oken has expired|SSO session .* (expired|invalid)|ExpiredToken", EXPIRED),
         (
             "dns error|failed to lookup|Name or service not known",
             Line("the host of {endpoint} is not known", "check AWS_ENDPOINT_URL and the network"),
@@ -100,10 +103,7 @@ BY_TEXT: tuple[tuple[re.Pattern[str], Line], ...] = tuple(
         ),
         (
             "InvalidCertificate|UnknownIssuer|CERTIFICATE_VERIFY_FAILED",
-            Line(
-                "the certificate of {endpoint} is not trusted",
-                "set AWS_CA_BUNDLE to the authority's PEM file",
-            ),
+            UNTRUSTED,
         ),
         (
             "kind: Timeout|TimedOut|timed out|[Tt]imeout on endpoint",

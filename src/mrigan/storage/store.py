@@ -12,8 +12,10 @@ Thread-safe. Not fork-safe: see ``mrigan.storage``.
 
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import obstore
@@ -27,11 +29,14 @@ from mrigan.storage.creation import SCRATCH
 from mrigan.storage.download import OnBytes, download
 from mrigan.storage.failures import STORE_ERRORS, Action, has_answer, s3_code
 from mrigan.storage.folder import Folder
-from mrigan.storage.integrity import Received, Verifier
+from mrigan.storage.integrity import Received, Verifier, settle_by_sha256
 from mrigan.storage.keys import ObjectInfo, key_problem
 from mrigan.storage.listing import info_of
 from mrigan.storage.location import BucketLocation, parse_uri
 from mrigan.storage.synced import SyncedFolder
+
+_PART_BYTES = 8 * 2**20
+_READS_OF_A_PART = 4
 
 __all__ = ["ObjectInfo", "Store", "StoreOptions", "open_backend", "open_store"]
 
@@ -82,6 +87,7 @@ class Store:
         self._probing = threading.Lock()
         self._honours_create: bool | None = None
         self._bucket_is_there = False
+        self._writes: dict[int, float] = {}  # when each thread's write under way began
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         """Return every object below ``prefix``, at any depth, sorted by key.
@@ -119,15 +125,27 @@ class Store:
                     return self._head_by_get(key)
                 raise
 
-    def get(self, key: str) -> bytes:
-        """Return an object's bytes, verified. Any key that ``list`` shows can be read."""
+    def get(self, key: str, *, etag: str = "", sha256: str = "") -> bytes:
+        """Return an object's bytes, verified. Any key that ``list`` shows can be read.
+
+        Args:
+            key: The object.
+            etag: As it is listed, if it is known: it tells how the bytes can be verified.
+            sha256: What the bytes must have; "" to rely on the ETag, S3's own checksums, or on two
+                reads that agree.
+        """
+        where = f"{self.uri}/{key}"
+        if sha256:
+            reads = (self._read, self._read, self._read_in_parts, self._read_in_parts)
+            return settle_by_sha256(where, (partial(read, key) for read in reads), sha256)
+        needs_checksum = self._verifier.needs_checksum(etag)
 
         def fetch() -> Received:
-            body, etag, size = self._read(key)
-            md5 = _md5(body) if self._verifier.checks(etag) else ""
-            return Received(etag=etag, md5=md5, whole=len(body) == size, body=body)
+            nonlocal needs_checksum
+            read, needs_checksum = self._read_checked if needs_checksum else self._read, True
+            return read(key)
 
-        return self._verifier.settle(f"{self.uri}/{key}", fetch).body
+        return self._verifier.settle(where, fetch).body
 
     def download(
         self, key: str, path: Path, *, sha256: str = "", on_bytes: OnBytes = lambda _: None
@@ -175,7 +193,7 @@ class Store:
             if self.head(key) is not None:
                 raise self._taken(key)
             create = False
-        with self._explained("write", key):
+        with self._explained("write", key), self._timed():
             if create:
                 self._create(key, data if isinstance(data, bytes) else data.read_bytes())
             else:
@@ -183,6 +201,20 @@ class Store:
                     data.stat()  # else a missing file would look like a missing bucket
                 self._backend.put(key, data)
         self._bucket_is_there = True
+
+    def seconds_in_write(self) -> float:
+        """For how long the oldest write that is under way has been so; 0 without one."""
+        return time.monotonic() - min([*self._writes.values()], default=time.monotonic())
+
+    def move(self, key: str, to: str) -> None:
+        """Give an object another key without reading it here, replacing what is there.
+
+        In a bucket it is copied and then removed: up to 5 GiB.
+        """
+        for each in (key, to):
+            self._check(each, "write")
+        with self._explained("write", to):
+            self._backend.move(key, to)
 
     def delete(self, key: str) -> None:
         """Remove an object, if there is one."""
@@ -211,15 +243,50 @@ class Store:
         except Taken as error:
             raise self._taken(key) from error
 
-    def _read(self, key: str) -> tuple[bytes, str, int]:
-        """Return the bytes, the ETag, and how many bytes there should be."""
+    def _read(self, key: str) -> Received:
+        if key_problem(key, is_s3=self.is_s3):
+            return self._read_checked(key)
         with self._explained("read", key):
-            if key_problem(key, is_s3=self.is_s3):
-                body, etag = self._backend.read_odd(key)
-                return body, etag, len(body)
             result = obstore.get(self._backend.reader(), key)
             body = result.bytes().to_bytes()
-            return body, info_of(result.meta).etag, result.meta["size"]
+        whole = len(body) == result.meta["size"]
+        return self._received(body, info_of(result.meta).etag, whole=whole)
+
+    def _read_checked(self, key: str) -> Received:
+        """Read what obstore can't name, or with the checksum that S3 has stored."""
+        with self._explained("read", key):
+            body, etag, is_checked = self._backend.read_checked(key)
+        whole = body is not None
+        return self._received(body or b"", etag, whole=whole, is_checked=is_checked)
+
+    def _received(
+        self, body: bytes, etag: str, *, whole: bool, is_checked: bool = False
+    ) -> Received:
+        md5 = _md5(body) if self._verifier.needs_md5 else ""
+        return Received(etag=etag, md5=md5, whole=whole, body=body, is_checked=is_checked)
+
+    def _read_in_parts(self, key: str) -> Received:
+        """Read one part after the other, each until two reads of it agree."""
+        try:
+            size = obstore.head(self._backend.reader(), key)["size"]
+            parts = [
+                self._read_part(key, start, min(_PART_BYTES, size - start))
+                for start in range(0, size, _PART_BYTES)
+            ]
+        except STORE_ERRORS:  # perhaps a store without ranges
+            return self._read(key)
+        return Received(etag="", md5="", body=b"".join(parts))
+
+    def _read_part(self, key: str, start: int, length: int) -> bytes:
+        """Return a part of an object that was read alike twice, or what the last read gave."""
+        seen: list[bytes] = []
+        for _ in range(_READS_OF_A_PART):
+            reader = self._backend.reader()
+            part = obstore.get_range(reader, key, start=start, length=length).to_bytes()
+            if part in seen:
+                break
+            seen.append(part)
+        return part
 
     def _head_by_get(self, key: str) -> ObjectInfo | None:
         """Use GET instead: an answer to HEAD has no body, and so no reason of a failure."""
@@ -244,6 +311,14 @@ class Store:
             yield
         except STORE_ERRORS as error:
             raise self._backend.explain(error, action, key) from error
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        self._writes[threading.get_ident()] = time.monotonic()
+        try:
+            yield
+        finally:
+            del self._writes[threading.get_ident()]
 
     def _check(self, key: str, action: Action) -> None:
         if problem := key_problem(key, is_s3=self.is_s3):

@@ -60,6 +60,11 @@ class SyncedFolder(Folder):
             second.unlink()
             return True
 
+    def move(self, key: str, to: str) -> None:
+        """Write a file under its other name, then remove it."""
+        self.put(to, self.path / key)
+        self.delete(key)
+
     def delete(self, key: str) -> None:
         """Remove a file, unless it is being uploaded: then it stays and is listed."""
         path = self.path / key

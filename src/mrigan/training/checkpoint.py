@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mrigan.errors import DivergedError
+from mrigan.errors import CheckpointError, DivergedError
 from mrigan.training.adaptive import AdaptiveP
 from mrigan.training.state import TrainingState
 
@@ -46,7 +46,12 @@ def check_finite(state: TrainingState) -> None:
 
 def copied(state: TrainingState, device: torch.device | str) -> Snapshot:
     """Copy ``state`` to ``device``, for ``restore``."""
-    parts = {
+    on_device: Snapshot = _copied(_parts(state), device)
+    return on_device
+
+
+def _parts(state: TrainingState) -> Snapshot:
+    return {
         "G": state.G.state_dict(),
         "D": state.D.state_dict(),
         "G_ema": state.G_ema.state_dict() if state.G_ema is not None else {},
@@ -60,8 +65,6 @@ def copied(state: TrainingState, device: torch.device | str) -> Snapshot:
         "attempt": state.attempt,
         "skips": state.skips,
     }
-    on_device: Snapshot = _copied(parts, device)
-    return on_device
 
 
 def restore(state: TrainingState, saved: Snapshot) -> None:
@@ -101,9 +104,65 @@ def encode(saved: Snapshot) -> bytes:
 
 
 def decode(data: bytes) -> Snapshot:
-    """The snapshot in ``data``; nothing but tensors, numbers and strings is accepted."""
-    saved: Snapshot = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    """What is in a checkpoint file; nothing but tensors, numbers and text is accepted.
+
+    Raises:
+        CheckpointError: It is no such file.
+    """
+    try:
+        saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise CheckpointError("holds no tensors that can be read safely") from error
+    if not isinstance(saved, dict):
+        raise CheckpointError("holds no snapshot of a run")
     return saved
+
+
+def check_fits(saved: Snapshot, state: TrainingState) -> None:
+    """Make sure that ``restore`` can put ``state`` where ``saved`` was.
+
+    Raises:
+        CheckpointError: It can't: a tensor is missing, or of another shape or type.
+    """
+    fixed = {name: value for name, value in _parts(state).items() if name != "epoch_sums"}
+    if not (_are_alike(saved, fixed) and _are_sums(saved.get("epoch_sums"))):
+        raise CheckpointError("holds other tensors than the networks of this run")
+
+
+def check_weights_fit(saved: Snapshot, state: TrainingState) -> None:
+    """Make sure that ``state`` can ``adopt`` the networks of ``saved``.
+
+    Raises:
+        CheckpointError: It can't.
+    """
+    networks = {"G": state.G.state_dict(), "D": state.D.state_dict()}
+    average = {"G_ema": networks["G"]}
+    if not _are_alike(saved, networks) or not (
+        saved.get("G_ema") == {} or _are_alike(saved, average)
+    ):
+        raise CheckpointError("holds other tensors than these networks")
+
+
+def _are_alike(saved: Snapshot, parts: Snapshot) -> bool:
+    return bool(_outline({name: saved.get(name) for name in parts}) == _outline(parts))
+
+
+def _are_sums(sums: object) -> bool:
+    return isinstance(sums, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) and value.shape == ()
+        for name, value in sums.items()
+    )
+
+
+def _outline(value: Any) -> Any:  # noqa: ANN401 - dicts nest freely
+    """What kind of value it is: of tensors the shape and type, of the rest the type."""
+    if isinstance(value, torch.Tensor):
+        return (tuple(value.shape), value.dtype)
+    if isinstance(value, dict):
+        return {name: _outline(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_outline(item) for item in value]
+    return type(value)
 
 
 def _weights(state: TrainingState) -> list[torch.Tensor]:

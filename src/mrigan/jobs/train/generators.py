@@ -27,7 +27,6 @@ class Best:
     """
 
     def __init__(self, store: Store, settings: Settings, publisher: Publisher) -> None:
-        self._store = store
         self._settings = settings
         self._publisher = publisher
         found = run_tree.read_json(store, run_tree.BEST_CONFIG)
@@ -41,7 +40,7 @@ class Best:
         weights = {name: value.cpu().clone() for name, value in network.state_dict().items()}
         keys = (run_tree.BEST, run_tree.BEST_CONFIG)
         self._publisher.submit(
-            "best", lambda: _publish(self._store, keys, self._settings, weights, score._asdict())
+            "best", lambda store: _publish(store, keys, self._settings, weights, score._asdict())
         )
 
 

@@ -4,16 +4,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mrigan.artifacts import run_tree
-from mrigan.artifacts.checkpoints import newest_checkpoint
+from mrigan.artifacts.checkpoints import read_newest
 from mrigan.artifacts.run_facts import InitialFacts
 from mrigan.data.manifest import ManifestEntry
-from mrigan.errors import SettingsError
+from mrigan.errors import CheckpointError, SettingsError, StorageError
 from mrigan.jobs.build import storage_options
 from mrigan.models.family import d_resolutions
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences
 from mrigan.storage.store import Store, open_store
-from mrigan.training.checkpoint import REVISION, Snapshot, decode
+from mrigan.training.checkpoint import REVISION, Snapshot, check_weights_fit, decode
+from mrigan.training.state import TrainingState
 
 _MUST_AGREE = ("model", "image_height", "image_width", "latent_dim")
 _WEIGHTS = ("G", "D", "G_ema")
@@ -43,11 +44,12 @@ def check_holdout(initial: Initial, manifest: Iterable[ManifestEntry]) -> None:
         )
 
 
-def read_initial(settings: Settings) -> tuple[Initial, Snapshot]:
+def read_initial(settings: Settings, state: TrainingState) -> tuple[Initial, Snapshot]:
     """Read the newest weights of the run at INIT_FROM.
 
     Args:
         settings: INIT_FROM is set.
+        state: Of the run that begins; it is to adopt them.
 
     Returns:
         Where they are from, and the networks of that checkpoint's snapshot.
@@ -62,8 +64,14 @@ def read_initial(settings: Settings) -> tuple[Initial, Snapshot]:
             f"size it has {d_resolutions(settings)}"
         )
     store = open_store(str(settings.init_from), storage_options(settings))
-    saved = newest_checkpoint(store)
+    found = read_newest(store, decode)
+    saved = found.saved
     if saved is None:
+        if found.broken:
+            raise StorageError(
+                f"MRIGAN_INIT_FROM: no checkpoint there can be read: "
+                f"{'; '.join(found.broken.values())}; use another run"
+            )
         raise SettingsError(
             f"MRIGAN_INIT_FROM: no whole checkpoint under {store.uri}; name the MRIGAN_OUTPUT_URI "
             "of a run that has one"
@@ -85,8 +93,11 @@ def read_initial(settings: Settings) -> tuple[Initial, Snapshot]:
     facts = InitialFacts(
         uri=store.uri, images_seen=saved.images_seen, sha256=str(saved.facts["sha256"])
     )
-    snapshot = decode(saved.data)
-    weights = {name: snapshot[name] for name in _WEIGHTS}
+    try:
+        check_weights_fit(saved.content, state)
+    except CheckpointError as error:
+        raise SettingsError(f"MRIGAN_INIT_FROM: {store.uri} {error}; use another run") from error
+    weights = {name: saved.content[name] for name in _WEIGHTS}
     return Initial(facts=facts, trained_on=frozenset(_trained_on(store))), weights
 
 

@@ -5,17 +5,19 @@ it finds out there, or fails with, all ranks hear of in the same call.
 """
 
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from enum import Enum
+from functools import partial
 
 from mrigan.artifacts.run_facts import machine_facts
-from mrigan.artifacts.run_status import record_end
+from mrigan.artifacts.run_status import State, record_end
 from mrigan.data.bank import open_bank
-from mrigan.data.pack import Pack, PullInterrupted, RefusedError
+from mrigan.data.pack import Pack, RefusedError
 from mrigan.environment import process_rank
-from mrigan.errors import LeaseError, MriganError
+from mrigan.errors import LeaseError, MriganError, StorageError
 from mrigan.jobs.build import check_ranks, fresh_state, plan_of, recipe_of
 from mrigan.jobs.train.display import Display, open_display
 from mrigan.jobs.train.initial import Initial
@@ -38,7 +40,7 @@ from mrigan.runtime.device import (
     keep_freed_memory,
 )
 from mrigan.runtime.ranks import OnMain, Ranks, join
-from mrigan.runtime.signals import StopRequest
+from mrigan.runtime.signals import Stopped, StopRequest
 from mrigan.settings.fields import Settings
 from mrigan.training.loop import Tick
 from mrigan.training.loop import train as training_loop
@@ -52,6 +54,11 @@ _WAIT = {
     False: "cuDNN chooses its algorithms",
     True: "the networks are compiled, cuDNN chooses its algorithms",
 }
+
+
+# A store that is away must not keep a job that has ended.
+_LAST_WORDS_SECONDS = 5.0
+_PATIENCE_SECONDS = 20.0
 
 
 class Outcome(Enum):
@@ -74,6 +81,8 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         open_display(settings.log_format, is_main=ranks.is_main) as display,
     ):
         check_ranks(settings, ranks.world.size)
+        if _is_stopped(ranks, stop, "stopping once the run at OUTPUT_URI has been looked at"):
+            return Outcome.INTERRUPTED
         found = ranks.on_main(lambda: find_run(settings))
         if found.ask(FoundRun.is_complete):
             return Outcome.COMPLETED
@@ -96,6 +105,7 @@ def _train(
     display: Display,
     stop: StopRequest,
 ) -> Outcome:
+    stop.effect = "stopping before training; the slices that were read are kept"
     pack = _pull(settings, ranks, held.value, display, stop)
     run = held.then(lambda held: claim(held, initial.value, pack, hardware, ranks))
     plan = plan_of(settings, len(pack.training))
@@ -103,15 +113,27 @@ def _train(
     recipe = recipe_of(settings, plan)
     keep_freed_memory(hardware.device)
     with recording(run.value, state, recipe, resumed.value, stop) as recorder:
+        if _is_stopped(ranks, stop, "stopping after this step, with a checkpoint"):
+            raise Stopped("getting ready for the first step")
         display.training(plan, state.images_seen)
         for tick in _ticks(settings, hardware, ranks, pack, plan, recipe, state):
             failed = recorder.record(tick, display)
             if ranks.check(failed, stop=bool(stop)):
                 stop.note_elsewhere()
                 break
+        stop.effect = "stopping once the last uploads are done"
         recorder.finish()
     is_done = state.images_seen >= plan.total_images
     return Outcome.COMPLETED if is_done else Outcome.INTERRUPTED
+
+
+def _is_stopped(ranks: Ranks, stop: StopRequest, next_effect: str) -> bool:
+    """Whether any rank was asked to stop; ``next_effect`` is what a stop does from here on."""
+    if ranks.check(None, stop=bool(stop)):
+        stop.note_elsewhere()
+        return True
+    stop.effect = next_effect
+    return False
 
 
 def _pull(
@@ -179,27 +201,44 @@ def _released(found: FoundRun | None) -> Iterator[None]:
         yield
     finally:
         if found and found.lease:
-            found.lease.release()
+            _within(_PATIENCE_SECONDS, found.lease.release)
 
 
 @contextmanager
 def _ends_recorded(found: FoundRun | None, stop: StopRequest) -> Iterator[None]:
     """Write into status.json why the job fails, or stops before training; on rank 0.
 
-    A stop while slices are pulled leaves the block like its end.
+    A stop before the first step leaves the block like its end.
     """
+
+    def record(
+        state: State, reason: str, exit_status: int | None = None, *, is_short: bool = False
+    ) -> None:
+        if found:
+            end = partial(record_end, found.store, state, reason=reason, exit_status=exit_status)
+            _within(_LAST_WORDS_SECONDS if is_short else _PATIENCE_SECONDS, end)
+
+    stop.last_words = lambda: record("interrupted", "a second Ctrl-C", is_short=True)
     try:
         yield
-    except PullInterrupted:
+    except Stopped as stopped:
         stop.note_elsewhere()
-        if found:
-            record_end(found.store, "interrupted", reason=stop.signal_name)
-        log.info("interrupted", extra={"signal": stop.signal_name, "while": "pulling slices"})
+        record("interrupted", stop.signal_name)
+        log.info("interrupted", extra={"signal": stop.signal_name, "while": stopped.phase})
+    except KeyboardInterrupt:
+        record("interrupted", "a second Ctrl-C", is_short=True)
+        raise
     except LeaseError:  # the run is another job's now
         raise
     except Exception as error:
-        if found:
-            status = getattr(error, "exit_status", MriganError.exit_status)
-            reason = str(error) or type(error).__name__
-            record_end(found.store, "failed", reason=reason, exit_status=status)
+        status = getattr(error, "exit_status", MriganError.exit_status)
+        reason = str(error) or type(error).__name__
+        record("failed", reason, status, is_short=isinstance(error, StorageError))
         raise
+
+
+def _within(seconds: float, work: Callable[[], None]) -> None:
+    """Do ``work``, but wait no longer for it: the store may be away."""
+    thread = threading.Thread(target=work, name="last words", daemon=True)
+    thread.start()
+    thread.join(timeout=seconds)

@@ -7,6 +7,10 @@ that ends, however it does, writes what is left.
 
 import time
 from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _SETTLED_SECONDS = 10.0  # a short run is written in full
 _MOST_SHARE = 0.05
@@ -33,13 +37,14 @@ class Pace:
         is_settled = now - self._began >= _SETTLED_SECONDS
         return not is_settled or now - self._last >= self._cost / _MOST_SHARE
 
-    def timed(self, work: Callable[[], None]) -> Callable[[], None]:
+    def timed(self, work: Callable[P, R]) -> Callable[P, R]:
         """``work``, whose duration is noted wherever it runs."""
         self._last = self._clock()
 
-        def run() -> None:
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
             began = self._busy()
-            work()
+            result = work(*args, **kwargs)
             self._cost = self._busy() - began
+            return result
 
         return run

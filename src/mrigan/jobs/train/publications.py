@@ -28,6 +28,7 @@ from mrigan.jobs.train.pace import Pace
 from mrigan.jobs.train.prepare import Run
 from mrigan.jobs.train.samples import Samples
 from mrigan.models.family import family_of
+from mrigan.storage.store import Store
 from mrigan.training.checkpoint import Snapshot, encode, snapshot
 from mrigan.training.state import TrainingState
 
@@ -51,6 +52,7 @@ class Publications:
 
     Attributes:
         memory: What takes it, MiB; known after the first step.
+        rolled_back_to: ``images_seen`` of a rollback that the store does not show yet.
     """
 
     def __init__(
@@ -66,7 +68,6 @@ class Publications:
     ) -> None:
         self._real = real
         self._run = run
-        self._store = run.store
         self._state = state
         self._publisher = publisher
         self._metrics = metrics
@@ -74,6 +75,7 @@ class Publications:
         self._best = best
         self._chart = family_of(run.settings.model).chart
         self.memory: Mapping[str, Any] = {}
+        self.rolled_back_to: int | None = None
 
     @cached_property
     def _real_grid(self) -> bytes:
@@ -81,24 +83,36 @@ class Publications:
 
     def publish_reals(self) -> None:
         """The grid of reals that every sample grid is to be compared with."""
-        self._publisher.submit(
-            run_tree.REAL_GRID, lambda: self._store.put(run_tree.REAL_GRID, self._real_grid)
-        )
+        self._put(run_tree.REAL_GRID, lambda: self._real_grid)
 
     def publish_samples(self, epoch: int) -> None:
         """The sample grid of ``epoch``."""
         images, key = self._samples.grid(), run_tree.sample_grid(epoch)
-        self._publisher.submit(key, lambda: self._store.put(key, render_grid(images, GRID_COLUMNS)))
+        self._publisher.submit(
+            key,
+            lambda store: store.put(key, render_grid(images, GRID_COLUMNS)),
+            size_bytes=images.nbytes,
+        )
 
     def publish_rows(self, pace: Pace) -> None:
         """The rows, their plot, whose drawing ``pace`` times, and the status."""
-        rows, status = list(self._metrics.rows), self._status("running")
-        self._put(run_tree.METRICS, encode_history(rows))
-        self._publisher.submit(
-            run_tree.LOSSES_PLOT,
-            pace.timed(lambda: self._store.put(run_tree.LOSSES_PLOT, self._plot(rows))),
-        )
-        self._publisher.submit(run_tree.STATUS, lambda: write_status(self._store, status))
+        rows = list(self._metrics.rows)
+        self._put(run_tree.METRICS, lambda: encode_history(rows))
+        self._put(run_tree.LOSSES_PLOT, pace.timed(lambda: self._plot(rows)))
+        self.publish_status("running")
+
+    def check(self) -> None:
+        """Raise what has gone wrong with the store, if anything has."""
+        self._publisher.check()
+
+    def redirect(self, store: Store) -> None:
+        """Write what is not published, and what is published from now on, to ``store``."""
+        self._publisher.redirect(store)
+
+    def publish_status(self, state: State, **facts: Any) -> None:  # noqa: ANN401 - of RunStatus
+        """Where the run is; ``facts`` are the reason and the exit status."""
+        status = self._status(state, **facts)
+        self._publisher.submit(run_tree.STATUS, lambda store: write_status(store, status))
 
     def publish_again(self) -> None:
         """After a resume: rows, generator and report as the checkpoint has them.
@@ -122,24 +136,28 @@ class Publications:
             DivergedError: A weight is not finite.
         """
         saved, publish_rest = self._prepared()
-        images_seen, store = self._state.images_seen, self._store
+        images_seen = self._state.images_seen
         epoch = self._run.plan.epoch_of(images_seen)[0]
+        if replacing:
+            self.rolled_back_to = min(images_seen, self.rolled_back_to or images_seen)
+        point = self.rolled_back_to
 
-        def publish() -> None:
-            publish_rest()
-            if replacing:
+        def publish(store: Store) -> None:
+            publish_rest(store)
+            if point is not None:
                 delete_checkpoint(store, images_seen)
             facts = self._run.facts.to_json()
             about = {"epoch": epoch, "micro_batch": saved["micro_batch"], **facts}
             publish_checkpoint(store, images_seen, encode(saved), about)
-            if replacing:
-                delete_after(store, images_seen)
+            if point is not None:
+                delete_after(store, point, keep=images_seen)
+                self.rolled_back_to = None if self.rolled_back_to == point else point
             log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
-            self._remove_old()
+            self._remove_old(store)
 
         self._publisher.submit_behind_all("checkpoint", pace.timed(publish))
 
-    def _prepared(self) -> tuple[Snapshot, Callable[[], None]]:
+    def _prepared(self) -> tuple[Snapshot, Callable[[Store], None]]:
         """The state as it is now, and the publication of its generator and report."""
         drawn = self._samples.grid()  # first: it recalibrates the EMA's BatchNorm
         saved = snapshot(self._state)
@@ -147,8 +165,8 @@ class Publications:
         epoch = plan.epoch_of(images_seen)[0]
         rows, best, memory = list(self._metrics.rows), self._best.score, self.memory
 
-        def publish() -> None:
-            settings, store = self._run.settings, self._store
+        def publish(store: Store) -> None:
+            settings = self._run.settings
             weights = saved["G_ema"] or saved["G"]
             publish_generator(store, settings, weights, images_seen=images_seen, epoch=epoch)
             report = render_report(
@@ -175,10 +193,11 @@ class Publications:
         """
         self._publisher.flush(seconds)
 
-    def complete(self) -> None:
+    def complete(self, flush_seconds: float) -> None:
         """Say that the run is complete, and where its artifacts are."""
-        epochs, uri = self._run.plan.epochs, self._store.uri
-        write_status(self._store, self._status("completed", exit_status=0))
+        epochs, uri = self._run.plan.epochs, self._run.store.uri
+        self.publish_status("completed", exit_status=0)
+        self.flush(flush_seconds)
         log.info("completed", extra={"epochs": epochs, "uri": uri})
         for name, key in (
             ("samples", run_tree.sample_grid(epochs)),
@@ -189,21 +208,22 @@ class Publications:
         ):
             log.info("published", extra={name: f"{uri}/{key}"})
 
-    def interrupt(self, signal_name: str) -> None:
+    def interrupt(self, signal_name: str, flush_seconds: float) -> None:
         """Say that the run was interrupted, and how to resume it."""
-        write_status(self._store, self._status("interrupted", reason=signal_name))
+        self.publish_status("interrupted", reason=signal_name)
+        self.flush(flush_seconds)
         log.info(
             "interrupted",
             extra={
                 "signal": signal_name,
                 "images_seen": self._state.images_seen,
-                "uri": self._store.uri,
+                "uri": self._run.store.uri,
                 "resume": "run the same command again",
             },
         )
 
-    def _put(self, key: str, data: bytes) -> None:
-        self._publisher.submit(key, lambda: self._store.put(key, data))
+    def _put(self, key: str, render: Callable[[], bytes]) -> None:
+        self._publisher.submit(key, lambda store: store.put(key, render()))
 
     def _status(
         self, state: State, *, reason: str = "", exit_status: int | None = None
@@ -225,9 +245,9 @@ class Publications:
         is_scored = self._metrics.is_scored
         return render_losses(rows, self._run.plan.epochs, self._chart, is_scored=is_scored)
 
-    def _remove_old(self) -> None:
+    def _remove_old(self, store: Store) -> None:
         """Keep the newest checkpoints; one that can't be deleted is no reason to end a run."""
         try:
-            keep_newest(self._store, self._run.settings.keep_checkpoints)
+            keep_newest(store, self._run.settings.keep_checkpoints)
         except StorageError as error:
             log.warning("old_checkpoints_stay", extra={"reason": str(error)})

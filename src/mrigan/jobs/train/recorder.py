@@ -7,7 +7,7 @@ it found them.
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torch import Tensor
@@ -25,6 +25,7 @@ from mrigan.jobs.train.publications import Publications
 from mrigan.jobs.train.resume import ResumePoint
 from mrigan.jobs.train.samples import GRID_IMAGES, Samples
 from mrigan.jobs.train.scores import Scorer
+from mrigan.jobs.train.unpublished import keep_unpublished
 from mrigan.models.family import Recipe
 from mrigan.runtime.device import reset_peak
 from mrigan.runtime.signals import StopRequest
@@ -72,7 +73,7 @@ class Recorder(SilentRecorder):
         *,
         saved_images: int | None,
     ) -> None:
-        self._settings, self._plan = run.settings, run.plan
+        self._run, self._settings, self._plan = run, run.settings, run.plan
         self._state = state
         self._metrics = metrics
         self._publications = publications
@@ -105,6 +106,7 @@ class Recorder(SilentRecorder):
         return None
 
     def _record(self, tick: Tick, display: Display) -> None:
+        self._publications.check()
         facts = {"nonfinite": 1, "images_seen": tick.images_seen, "attempt": self._state.attempt}
         self._last_step = tick.taken
         display.tick(tick)
@@ -131,9 +133,9 @@ class Recorder(SilentRecorder):
         is_short = self._stop or not self._is_done
         self._publications.flush(_FLUSH_SECONDS_WHEN_STOPPED if is_short else _FLUSH_SECONDS)
         if self._is_done:
-            self._publications.complete()
+            self._publications.complete(_FLUSH_SECONDS_WHEN_STOPPED)
         else:
-            self._publications.interrupt(self._stop.signal_name)
+            self._publications.interrupt(self._stop.signal_name, _FLUSH_SECONDS_WHEN_STOPPED)
 
     def save_checkpoint(self, *, replacing: bool = False) -> None:
         """Publish the state as it is now, the generator to use, and the report, once.
@@ -160,18 +162,28 @@ class Recorder(SilentRecorder):
             self._has_unpublished_rows = False
             self._publications.publish_rows(self._rows_pace)
 
-    def save_after(self, error: Exception) -> None:
-        """Let the last rows and a whole checkpoint that still waits reach the store."""
+    def save_after(self, error: Exception) -> Exception:
+        """Let what still waits reach the store or, where it can't, a local folder.
+
+        Returns:
+            ``error``; a store's, with what became of what it did not take.
+        """
+        if isinstance(error, StorageError):
+            return self._keep(error, self.save_checkpoint)
         if isinstance(error, DivergedError):
             images_seen = self._state.images_seen
             log.warning("diverged", extra={"nonfinite": 1, "images_seen": images_seen})
-        if isinstance(error, StorageError):
-            return
         try:
             self.publish_rows()
             self._publications.flush(_FLUSH_SECONDS_WHEN_STOPPED)
         except StorageError as unpublished:
-            log.warning("not_published", extra={"reason": str(unpublished)})
+            reason = str(self._keep(unpublished, self.publish_rows))
+            log.warning("not_published", extra={"reason": reason})
+        return error
+
+    def _keep(self, error: StorageError, save: Callable[[], None]) -> StorageError:
+        run, publications, is_done = self._run, self._publications, self._is_done
+        return keep_unpublished(run, publications, error, save=save, is_done=is_done)
 
     def _roll_back(self, images_seen: int) -> None:
         """Replace the checkpoints after the point of the rollback by one of the new attempt."""
@@ -225,7 +237,7 @@ def recording(
     if run is None or resumed is None:
         yield SilentRecorder()
         return
-    publisher = Publisher(should_stop=lambda: bool(stop), before_each=run.lease.verify)
+    publisher = Publisher(run.store, should_stop=lambda: bool(stop), before_each=run.lease.verify)
     settings = run.settings
     samples, best = Samples(settings, state), Best(run.store, settings, publisher)
     scorer = Scorer(settings, run.pack, next(state.G.parameters()).device)
@@ -249,7 +261,8 @@ def recording(
     try:
         yield recorder
     except Exception as error:
-        recorder.save_after(error)
-        raise
+        if (told := recorder.save_after(error)) is error:
+            raise
+        raise told from error
     finally:
         publisher.close()

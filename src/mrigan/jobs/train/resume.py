@@ -3,13 +3,14 @@
 import logging
 from dataclasses import asdict, dataclass
 
-from mrigan.artifacts.checkpoints import delete_after, newest_checkpoint
+from mrigan.artifacts.checkpoints import delete_after, list_incomplete, read_newest, set_aside
 from mrigan.artifacts.history import EpochRow, read_history
+from mrigan.errors import StorageError
 from mrigan.jobs.train.initial import Initial, read_initial
 from mrigan.jobs.train.prepare import FoundRun, Run
 from mrigan.runtime.ranks import OnMain
 from mrigan.settings.fields import Settings
-from mrigan.training.checkpoint import Snapshot, adopt, decode, restore
+from mrigan.training.checkpoint import Snapshot, adopt, check_fits, decode, restore
 from mrigan.training.state import TrainingState
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,13 @@ def resume(
 ) -> OnMain[ResumePoint]:
     """Put ``state`` where the newest whole checkpoint of its run is; every rank calls this.
 
-    Rows and checkpoints beyond it are removed: they are about to be made again.
+    Rows beyond it are removed: they are about to be made again. Newer checkpoints that can't be
+    read are set aside.
+
+    Raises:
+        StorageError: The run has checkpoints, but none of them can be read, and START_OVER is off.
     """
-    snapshot, images_seen = run.ask(_newest_snapshot)
+    snapshot, images_seen = run.ask(lambda run: _newest_snapshot(run, state))
     if snapshot is not None:
         micro_batch = state.micro_batch
         restore(state, snapshot)
@@ -60,9 +65,23 @@ def resume(
     return run.then(lambda run: _resume_point(run, images_seen))
 
 
-def _newest_snapshot(run: Run) -> tuple[Snapshot | None, int | None]:
-    saved = newest_checkpoint(run.store)
-    return (decode(saved.data), saved.images_seen) if saved else (None, None)
+def _newest_snapshot(run: Run, state: TrainingState) -> tuple[Snapshot | None, int | None]:
+    def fitting(data: bytes) -> Snapshot:
+        snapshot = decode(data)
+        check_fits(snapshot, state)
+        return snapshot
+
+    found = read_newest(run.store, fitting)
+    if found.saved is None and found.broken and not run.settings.start_over:
+        raise StorageError(
+            f"no checkpoint of this run can be read, and nothing was changed: "
+            f"{'; '.join(found.broken.values())}; put whole ones back, or set "
+            "MRIGAN_START_OVER=true to set them aside and train from the beginning"
+        )
+    lone = [] if found.saved else list_incomplete(run.store)
+    for images_seen in {*found.broken, *lone}:
+        set_aside(run.store, images_seen)
+    return (found.saved.content, found.saved.images_seen) if found.saved else (None, None)
 
 
 def _resume_point(run: Run, images_seen: int | None) -> ResumePoint:
@@ -74,7 +93,7 @@ def _resume_point(run: Run, images_seen: int | None) -> ResumePoint:
 def _adopt(
     state: TrainingState, run: OnMain[FoundRun] | OnMain[Run], settings: Settings
 ) -> OnMain[Initial | None]:
-    read = run.then(lambda _: read_initial(settings))
+    read = run.then(lambda _: read_initial(settings, state))
     adopt(state, read.ask(lambda pair: pair[1]))
     found: OnMain[Initial | None] = read.then(lambda pair: pair[0])
     if found.value:
