@@ -73,7 +73,9 @@ class Publisher:
         self._start()
 
     def submit(self, slot: str, write: Callable[[Store], None], *, size_bytes: int = 0) -> None:
-        """Queue work, in place of what waits in ``slot``; raises what went wrong before.
+        """Queue work, in place of what waits in ``slot``.
+
+        After a failure, too (``check`` tells of it): then it waits for ``redirect``.
 
         Args:
             slot: Its name.
@@ -157,7 +159,6 @@ class Publisher:
     def _wait_until(self, is_ready: Callable[[], bool]) -> None:
         while not (is_ready() or self._error or self._should_stop()):
             self._changed.wait(_TICK_SECONDS)
-        self._raise_error()
 
     def _raise_error(self) -> None:
         if self._error is not None:

@@ -77,7 +77,9 @@ def publish(options: argparse.Namespace, unknown: list[str], stop: StopRequest) 
     from mrigan.jobs import publish as job
     from mrigan.jobs.build import storage_options
 
-    job.publish(options.folder, options.to, storage_options(settings), stop)
+    options_of_store = storage_options(settings)
+    take_over = settings.take_over
+    job.publish(options.folder, options.to, options_of_store, take_over=take_over, stop=stop)
     return 0
 
 

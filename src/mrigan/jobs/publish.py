@@ -11,13 +11,16 @@ from mrigan.storage.store import StoreOptions, open_store
 log = logging.getLogger(__name__)
 
 
-def publish(folder: Path, to: str | None, options: StoreOptions, stop: StopRequest) -> None:
+def publish(
+    folder: Path, to: str | None, options: StoreOptions, *, take_over: bool, stop: StopRequest
+) -> None:
     """Publish what ``folder`` keeps, then remove the folder.
 
     Args:
         folder: As the job named it.
         to: The run's URI, where it is not the one that it had.
         options: Of the run's store.
+        take_over: Take the run over from a job that still writes it.
         stop: Of this process.
 
     Raises:
@@ -27,7 +30,7 @@ def publish(folder: Path, to: str | None, options: StoreOptions, stop: StopReque
     kept = open_store(str(folder))
     record = read_record(kept)
     run = open_store(to or record.uri, options)
-    lease = take(run, take_over=False, should_stop=lambda: bool(stop))
+    lease = take(run, take_over=take_over, should_stop=lambda: bool(stop))
     try:
         objects = publish_kept(kept, run, record)
     finally:

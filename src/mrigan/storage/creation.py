@@ -86,9 +86,15 @@ def refuses_second_write(store: "S3Store | LocalStore", *, retries: int) -> bool
 
 
 def _remove(store: "S3Store | LocalStore", key: str) -> None:
-    try:
-        obstore.delete(store, key)
-    except FileNotFoundError:
-        pass
-    except STORE_ERRORS:
-        log.warning("scratch_left", extra={"key": key, "reason": "these credentials can't delete"})
+    for is_last in (False, True):
+        try:
+            obstore.delete(store, key)
+        except FileNotFoundError:
+            return
+        except STORE_ERRORS as error:
+            if is_last or not is_transient(error):
+                reason = "these credentials can't delete, or the store is away"
+                log.warning("scratch_left", extra={"key": key, "reason": reason})
+                return
+        else:
+            return

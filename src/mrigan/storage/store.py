@@ -13,13 +13,15 @@ Thread-safe. Not fork-safe: see ``mrigan.storage``.
 import hashlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError as Taken
+from obstore.store import LocalStore, S3Store
 
 from mrigan.errors import AlreadyExistsError, StorageError
 from mrigan.storage.backend import Backend
@@ -27,7 +29,7 @@ from mrigan.storage.bucket import Bucket
 from mrigan.storage.connection import StoreOptions
 from mrigan.storage.creation import SCRATCH
 from mrigan.storage.download import OnBytes, download
-from mrigan.storage.failures import STORE_ERRORS, Action, has_answer, s3_code
+from mrigan.storage.failures import STORE_ERRORS, Action, has_answer, is_transient, s3_code
 from mrigan.storage.folder import Folder
 from mrigan.storage.integrity import Received, Verifier, settle_by_sha256
 from mrigan.storage.keys import ObjectInfo, key_problem
@@ -37,6 +39,14 @@ from mrigan.storage.synced import SyncedFolder
 
 _PART_BYTES = 8 * 2**20
 _READS_OF_A_PART = 4
+_BROKEN_ANSWERS = 4
+_QUICK_SECONDS = 5.0
+_PAUSE_SECONDS = 0.2
+
+T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from obstore import GetResult
 
 __all__ = ["ObjectInfo", "Store", "StoreOptions", "open_backend", "open_store"]
 
@@ -105,7 +115,7 @@ class Store:
         with self._explained("list", prefix):
             if prefix and not self._backend.exists():
                 return []
-            found = self._backend.listing(prefix)
+            found = self._again(lambda: self._backend.listing(prefix))
         self._bucket_is_there = True
         return found
 
@@ -199,7 +209,7 @@ class Store:
             else:
                 if isinstance(data, Path):
                     data.stat()  # else a missing file would look like a missing bucket
-                self._backend.put(key, data)
+                self._again(lambda: self._backend.put(key, data))
         self._bucket_is_there = True
 
     def seconds_in_write(self) -> float:
@@ -223,7 +233,7 @@ class Store:
             if not self._backend.exists():
                 return
             try:
-                self._backend.delete(key)
+                self._again(lambda: self._backend.delete(key))
             except FileNotFoundError as error:
                 if s3_code(error) == "NoSuchBucket":
                     raise
@@ -247,8 +257,7 @@ class Store:
         if key_problem(key, is_s3=self.is_s3):
             return self._read_checked(key)
         with self._explained("read", key):
-            result = obstore.get(self._backend.reader(), key)
-            body = result.bytes().to_bytes()
+            result, body = self._again(lambda: _got(self._backend.reader(), key))
         whole = len(body) == result.meta["size"]
         return self._received(body, info_of(result.meta).etag, whole=whole)
 
@@ -312,6 +321,21 @@ class Store:
         except STORE_ERRORS as error:
             raise self._backend.explain(error, action, key) from error
 
+    def _again(self, call: Callable[[], T]) -> T:
+        """Do ``call`` again where an answer broke off: obstore repeats a request, not its body.
+
+        A failure that took long has been repeated by obstore.
+        """
+        for _ in range(min(self._retries, _BROKEN_ANSWERS)):
+            began = time.monotonic()
+            try:
+                return call()
+            except STORE_ERRORS as error:
+                if not is_transient(error) or time.monotonic() - began > _QUICK_SECONDS:
+                    raise
+            time.sleep(_PAUSE_SECONDS)
+        return call()
+
     @contextmanager
     def _timed(self) -> Iterator[None]:
         self._writes[threading.get_ident()] = time.monotonic()
@@ -323,6 +347,11 @@ class Store:
     def _check(self, key: str, action: Action) -> None:
         if problem := key_problem(key, is_s3=self.is_s3):
             raise StorageError(f"can't {action} {self.uri}/{key!r}: {problem}; rename it")
+
+
+def _got(reader: S3Store | LocalStore, key: str) -> tuple["GetResult", bytes]:
+    result = obstore.get(reader, key)
+    return result, result.bytes().to_bytes()
 
 
 def _md5(body: bytes) -> str:

@@ -101,12 +101,12 @@ class Recorder(SilentRecorder):
         """
         try:
             self._record(tick, display)
+            self._publications.check()  # last: all that belongs to this step is submitted
         except Exception as error:  # noqa: BLE001 - raised by the caller
             return error
         return None
 
     def _record(self, tick: Tick, display: Display) -> None:
-        self._publications.check()
         facts = {"nonfinite": 1, "images_seen": tick.images_seen, "attempt": self._state.attempt}
         self._last_step = tick.taken
         display.tick(tick)
