@@ -165,7 +165,7 @@ def test_a_stop_while_storage_is_away_keeps_the_work(
 
     ended = train(uri, **settings, at=" epoch epoch=5 ", do=stop)
     assert ended.status == 5
-    assert "stopping signal=SIGTERM effect=\"stopping " in ended.out
+    assert 'stopping signal=SIGTERM effect="stopping ' in ended.out
     folder = kept_folder(ended.err)
     proxy.listen()
     monkeypatch.setenv("MRIGAN_TAKE_OVER", "true")  # this process, which could not say so, lives on

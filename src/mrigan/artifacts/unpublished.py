@@ -4,11 +4,8 @@ The folder holds the artifacts by the keys that they have in the run, and a reco
 run; the record is written last.
 """
 
-import json
-import logging
 import re
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,18 +14,17 @@ from pydantic import TypeAdapter, ValidationError
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import (
     FOLDER,
+    checkpoint_key,
     delete_after,
     keep_newest,
     list_checkpoints,
+    publish_checkpoint,
 )
 from mrigan.artifacts.run_status import now
-from mrigan.errors import AlreadyExistsError, StorageError
+from mrigan.errors import StorageError
 from mrigan.storage.store import Store
 
-log = logging.getLogger(__name__)
-
 RECORD = "unpublished.json"
-_LAST = (run_tree.STATUS,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,35 +97,28 @@ def publish_kept(kept: Store, run: Store, record: Unpublished) -> int:
     """
     _check_same_run(run, record)
     _check_not_behind(kept, run, record)
-    keys = [info.key for info in kept.list() if info.key != RECORD]
-    ordered = list(_in_order(keys))
-    for key in ordered:
-        data = kept.get(key)
-        if not (key.startswith(f"{FOLDER}/") and key.endswith(".json")):
-            run.put(key, data)
-        else:
-            _vouch(run, key, data)
-    if numbers := list_checkpoints(kept):
+    keys = [info.key for info in kept.list() if info.key not in (RECORD, run_tree.STATUS)]
+    others = [key for key in keys if not key.startswith(f"{FOLDER}/")]
+    # What vouches for another object comes after it.
+    for key in sorted(others, key=lambda key: (key.endswith(".json"), key)):
+        run.put(key, kept.get(key))
+    numbers = list_checkpoints(kept)
+    for number in numbers:
+        data = kept.get(checkpoint_key(number, "pt"))
+        facts = run_tree.read_json(kept, checkpoint_key(number, "json")) or {}
+        publish_checkpoint(run, number, data, facts)
+    if numbers:
         if record.rolled_back_to is not None:
             delete_after(run, record.rolled_back_to, keep=numbers[-1])
         keep_newest(run, record.keep_checkpoints)
-    return len(ordered)
+    run.put(run_tree.STATUS, kept.get(run_tree.STATUS))
+    return len(others) + 2 * len(numbers) + 1
 
 
 def remove_kept(folder: Path) -> None:
     """Remove what is published now, the record first: half a folder is none."""
     (folder / RECORD).unlink()
     shutil.rmtree(folder)
-
-
-def _in_order(keys: Iterable[str]) -> Iterable[str]:
-    """Artifacts, then checkpoints, what vouches for another object after that, the status last."""
-
-    def rank(key: str) -> tuple[int, bool, str]:
-        kind = 2 if key in _LAST else int(key.startswith(f"{FOLDER}/"))
-        return kind, key.endswith(".json"), key
-
-    return sorted(keys, key=rank)
 
 
 def _check_same_run(run: Store, record: Unpublished) -> None:
@@ -151,22 +140,3 @@ def _check_not_behind(kept: Store, run: Store, record: Unpublished) -> None:
             f"{run.uri}: the run has gone on to {theirs[-1]:,} images meanwhile, beyond what "
             f"{kept.uri} keeps; nothing was published"
         )
-
-
-def _vouch(run: Store, key: str, data: bytes) -> None:
-    """Write a checkpoint's JSON, unless the same checkpoint has been published before."""
-    try:
-        run.put(key, data, create=True)
-    except AlreadyExistsError:
-        if _sha256_in(run.get(key)) != _sha256_in(data):
-            raise StorageError(
-                f"{run.uri}/{key}: another job has written other weights there meanwhile; that "
-                "checkpoint stays"
-            ) from None
-
-
-def _sha256_in(data: bytes) -> object:
-    try:
-        return json.loads(data).get("sha256")
-    except (ValueError, AttributeError):
-        return None

@@ -53,6 +53,7 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _REGION = re.compile(r"<Region>([\w-]+)</Region>|expecting '([\w-]+)'")
 # An upload in parts whose last answer was lost is over; a whole new one succeeds.
 _AGAIN = {"NoSuchUpload", "InvalidPart", "RequestTimeout"}
+_GARBLED = re.compile(r"Got invalid \w+ response|ill-formed document")
 # Of a network file system that is away: EIO, ENOTCONN, ETIMEDOUT, EHOSTDOWN, ESTALE.
 _AWAY = re.compile(r"(?:os error |\[Errno )(?:5|107|110|112|116)\b")
 _LASTING = (EXPIRED, UNTRUSTED)
@@ -128,7 +129,7 @@ def has_answer(error: Exception) -> bool:
 
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed soon, or may even have succeeded already."""
-    if s3_code(error) in _AGAIN:
+    if s3_code(error) in _AGAIN or _GARBLED.search(str(error)):
         return True
     if status := _status(error):
         conflict = s3_code(error) == "ConditionalRequestConflict"
