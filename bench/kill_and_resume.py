@@ -1,15 +1,17 @@
-"""Kills a run twenty times with SIGKILL, at moments drawn at random, and compares what it becomes.
+"""Ends runs with SIGKILL and SIGTERM at moments drawn at random, and compares what they become.
 
-    python bench/kill_and_resume.py [--kills 20] [--s3] [--seed 0] [--epochs 30]
+    python bench/kill_and_resume.py [--kills 20] [--store folder,s3] [--model dcgan,r3-tiny]
+                                    [--seed 0] [--epochs 30] [--results FILE]
 
-One small run goes to its end undisturbed. The same command is then killed and run again into
-another output until it is complete, and once more from the beginning if that took fewer kills.
-Moments are drawn over a start's whole life: in the imports, in the pull (without a cache), between
-and in the uploads, around checkpoints, and after the last epoch.
+For each store and model one small run goes to its end undisturbed. The same command is then ended
+and run again into another output until it is complete, and once more from the beginning if that
+took fewer kills. Moments are drawn over a start's whole life: in the imports, in the pull (without
+a cache), between and in the uploads, around checkpoints, and after the last epoch.
 
 After each kill every checkpoint that says it is complete must verify, and the next start must go
-on from the newest of them. In the end the generator, the sample grids, the plot and metrics.jsonl,
+on from the newest of them. In the end the generators, the sample grids, the plot and metrics.jsonl,
 but for times and memory, must be the undisturbed run's, bit for bit. Exit status 1 otherwise.
+FILE gets a JSON line for each kill: when it came, at which event, and where the job was.
 """
 
 import argparse
@@ -24,15 +26,21 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import IO
 
 from lives import Life, Moment, draw_moments, live
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import checkpoint_key, list_checkpoints
 from mrigan.storage.store import Store, open_store
 
-_VARYING = ("seconds", "images_per_second", "peak_rss_mib")  # in a row of metrics.jsonl
+_VARYING = (
+    "seconds",
+    "images_per_second",
+    "peak_rss_mib",
+    "score_seconds",
+)  # in a row of metrics.jsonl
 _KILLS_AFTER_LAST_EPOCH = 2  # of each run
 
 
@@ -45,7 +53,17 @@ class Tormentor:
         kills: So far.
     """
 
-    def __init__(self, epochs: int, rng: random.Random, whole_seconds: float, cache: Path) -> None:
+    def __init__(
+        self,
+        about: dict[str, str],
+        epochs: int,
+        rng: random.Random,
+        whole_seconds: float,
+        cache: Path,
+        results: IO[str] | None,
+    ) -> None:
+        self._about = about
+        self._results = results
         self._epochs = epochs
         self._rng = rng
         self._moments = draw_moments(rng, whole_seconds)
@@ -65,10 +83,11 @@ class Tormentor:
                 moments = [next(self._moments)]
                 if at_the_end < _KILLS_AFTER_LAST_EPOCH:
                     last = f"epoch {self._epochs}"
-                    moments.append(Moment(last, 1, self._rng.uniform(0, 0.5)))
+                    delay = self._rng.uniform(0, 0.5)
+                    moments.append(Moment(last, 1, delay, moments[0].signal))
                 if moments[0].event == "machine":
                     shutil.rmtree(self._cache, ignore_errors=True)
-            life = live(uri, self._epochs, moments)
+            life = live(uri, self._about["model"], self._epochs, moments)
             resumed = self._check_resumption(life, newest)
             if not life.was_killed:
                 print(f"complete after {self.kills} kills in all {resumed}", flush=True)
@@ -78,13 +97,20 @@ class Tormentor:
             at_the_end += phase == "after the last epoch"
             newest, whole = self._check_checkpoints(store)
             where = "before the first checkpoint" if not newest else "between checkpoints"
-            self.tally[f"killed in: {phase}"] += 1
+            self.tally[f"{moments[0].signal.name} in: {phase}"] += 1
             self.tally[f"killed {where if phase != 'after the last epoch' else phase}"] += 1
             print(
-                f"kill {self.kills:3} at {life.seconds:5.1f} s ({moments[0]!s:20}) in {phase}: "
+                f"kill {self.kills:3} at {life.seconds:5.1f} s ({moments[0]!s:28}) in {phase}: "
                 f"{whole} checkpoints whole, newest {newest} {resumed}",
                 flush=True,
             )
+            self._write(kill=self.kills, moment=str(moments[0]), seconds=round(life.seconds, 3),
+                        phase=phase, checkpoints=whole, newest=newest, run=uri.rpartition("/")[2])  # fmt: skip
+
+    def _write(self, **facts: object) -> None:
+        if self._results:
+            self._results.write(json.dumps({**self._about, **facts}) + "\n")
+            self._results.flush()
 
     def _check_resumption(self, life: Life, newest: int) -> str:
         found = [line["images_seen"] for line in life.find("resumed")]
@@ -174,32 +200,61 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kills", type=int, default=20, help="at least")
+    parser.add_argument("--kills", type=int, default=20, help="at least, in all")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--s3", action="store_true", help="the output is a bucket")
+    parser.add_argument("--store", default="folder,s3", help="where runs are written")
+    parser.add_argument("--model", default="dcgan,r3-tiny")
+    parser.add_argument("--results", type=Path, help="a file of JSON lines")
     args = parser.parse_args()
     for name in list(os.environ):
         if name.startswith(("AWS_", "MRIGAN_")):
             del os.environ[name]
-    with tempfile.TemporaryDirectory(prefix="mrigan-bench-") as name:
-        cache = Path(name) / "cache"
-        os.environ["MRIGAN_CACHE_DIR"] = str(cache)
-        with a_place(args.s3, Path(name)) as place:
-            return torment(place, cache, args)
+    began, problems, kills = time.monotonic(), [], 0
+    pairs = [(store, model) for store in args.store.split(",") for model in args.model.split(",")]
+    with ExitStack() as stack:
+        results = stack.enter_context(args.results.open("w")) if args.results else None
+        for number, (store, model) in enumerate(pairs):
+            name = stack.enter_context(tempfile.TemporaryDirectory(prefix="mrigan-bench-"))
+            cache = Path(name) / "cache"
+            os.environ["MRIGAN_CACHE_DIR"] = str(cache)
+            print(f"== {model}, {store}", flush=True)
+            share = -(-args.kills // len(pairs))
+            about = {"store": store, "model": model}
+            rng = random.Random(args.seed + number)
+            with a_place(store == "s3", Path(name)) as place:
+                found = torment(place, about, args.epochs, share, rng, cache, results)
+            kills += found.kills
+            problems += [f"{model}, {store}: {problem}" for problem in found.problems]
+        print(f"{kills} kills in all, {time.monotonic() - began:.0f} s")
+        for problem in problems:
+            print(f"PROBLEM: {problem}")
+        verdict = "DIFFERENT" if problems else "bit-identical to the undisturbed runs"
+        print(f"{verdict}: generators, sample grids, plot, metrics")
+        if results:
+            results.write(json.dumps({"kills": kills, "problems": problems}) + "\n")
+    return 1 if problems else 0
 
 
-def torment(place: str, cache: Path, args: argparse.Namespace) -> int:
-    """Do it all, print it, and return the exit status."""
+def torment(
+    place: str,
+    about: dict[str, str],
+    epochs: int,
+    kills: int,
+    rng: random.Random,
+    cache: Path,
+    results: IO[str] | None,
+) -> Tormentor:
+    """Do it for one store and model; print it."""
     began = time.monotonic()
-    calm = live(f"{place}/undisturbed", args.epochs, [])
+    calm = live(f"{place}/undisturbed", about["model"], epochs, [])
     print(f"undisturbed: {calm.seconds:.1f} s, {len(calm.find('checkpoint'))} checkpoints")
-    tormentor = Tormentor(args.epochs, random.Random(args.seed), calm.seconds, cache)
+    tormentor = Tormentor(about, epochs, rng, calm.seconds, cache, results)
     runs = 0
-    while tormentor.kills < args.kills or not runs:
+    while tormentor.kills < kills or not runs:
         runs += 1
         uri = f"{place}/killed-{runs}"
-        tormentor.complete(uri, args.kills)
+        tormentor.complete(uri, kills)
         tormentor.problems += [
             f"run {runs}: {what}"
             for what in differences(open_store(f"{place}/undisturbed"), open_store(uri))
@@ -207,11 +262,7 @@ def torment(place: str, cache: Path, args: argparse.Namespace) -> int:
     for what, count in sorted(tormentor.tally.items()):
         print(f"{count:4}  {what}")
     print(f"{tormentor.kills} kills, {runs} complete runs, {time.monotonic() - began:.0f} s")
-    for problem in tormentor.problems:
-        print(f"PROBLEM: {problem}")
-    if not tormentor.problems:
-        print("bit-identical to the undisturbed run: generator, sample grids, plot, metrics")
-    return 1 if tormentor.problems else 0
+    return tormentor
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Starts of one small training job, each ended at a moment of choice by SIGKILL or by itself."""
+"""Starts of one small training job, each ended at a moment of choice by a signal or by itself."""
 
 import json
 import queue
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -12,10 +13,15 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 _JOB = (
-    *("--input-uri", "phantom://48", "--image-height", "48", "--image-width", "40"),
-    *("--batch-size", "8", "--accumulation-steps", "2", "--device", "cpu"),
+    *("--image-height", "48", "--image-width", "40", "--device", "cpu"),
     *("--checkpoint-every", "3", "--checkpoint-minutes", "0.02", "--log-format", "json"),
 )
+# Of each model, so that a whole run takes about as long.
+_SETTINGS = {
+    "dcgan": ("--input-uri", "phantom://48", "--batch-size", "8", "--accumulation-steps", "2"),
+    "r3-tiny": ("--input-uri", "phantom://13", "--batch-size", "8"),
+}
+MODELS = tuple(_SETTINGS)
 _LONGEST_LIFE_SECONDS = 300.0
 
 
@@ -25,16 +31,17 @@ class Moment(NamedTuple):
     event: str
     nth: int
     delay_seconds: float
+    signal: signal.Signals = signal.SIGKILL
 
     def __str__(self) -> str:
         which = f" {self.nth}" if self.nth > 1 else ""
-        return f"{self.event}{which} +{1000 * self.delay_seconds:.0f} ms"
+        return f"{self.signal.name} {self.event}{which} +{1000 * self.delay_seconds:.0f} ms"
 
 
 class Life(NamedTuple):
     """One start of the job, as far as it got."""
 
-    was_killed: bool
+    was_killed: bool  # or ended in good order by a signal, before its end
     seconds: float
     lines: list[dict[str, Any]]
 
@@ -54,24 +61,26 @@ class Life(NamedTuple):
         return "pull and claim" if "machine" in names else "imports"
 
 
-def live(uri: str, epochs: int, moments: list[Moment]) -> Life:
-    """Run the job to its end, or kill it at the first of ``moments`` that comes."""
-    command = [sys.executable, "-m", "mrigan", "train", *_JOB]
-    command += ["--epochs", str(epochs), "--output-uri", uri]
+def live(uri: str, model: str, epochs: int, moments: list[Moment]) -> Life:
+    """Run the job to its end, or end it at the first of ``moments`` that comes."""
+    command = [sys.executable, "-m", "mrigan", "train", *_JOB, *_SETTINGS[model]]
+    command += ["--model", model, "--epochs", str(epochs), "--output-uri", uri]
     began = time.monotonic()
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         coming: queue.SimpleQueue[str] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(process, coming), daemon=True).start()
         try:
             lines = list(_lines_until_due(coming, began, moments))
+            process.send_signal(moments[0].signal if moments else signal.SIGKILL)
+            process.wait(_LONGEST_LIFE_SECONDS)
         finally:
             process.kill()
-        process.wait()
+        seconds = time.monotonic() - began
         # What was in the pipe still counts.
         lines += [json.loads(line) for line in iter(coming.get, "")]
-    if process.returncode not in (0, -9):
+    if process.returncode not in (0, -9, -15, 143):  # -15: before it has taken signals over
         raise SystemExit(f"the job failed with status {process.returncode}")
-    return Life(process.returncode == -9, time.monotonic() - began, lines)
+    return Life(process.returncode != 0, seconds, lines)
 
 
 def _read(process: "subprocess.Popen[str]", coming: "queue.SimpleQueue[str]") -> None:
@@ -120,4 +129,5 @@ def draw_moments(rng: random.Random, whole_seconds: float) -> Iterator[Moment]:
         drawn += [Moment("epoch", rng.randint(1, 8), soon()) for _ in range(5)]
         drawn += [Moment("checkpoint", rng.randint(1, 3), soon()) for _ in range(4)]
         rng.shuffle(drawn)
-        yield from drawn
+        signals = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
+        yield from (moment._replace(signal=rng.choice(signals)) for moment in drawn)
