@@ -104,8 +104,15 @@ class Tormentor:
                 f"{whole} checkpoints whole, newest {newest} {resumed}",
                 flush=True,
             )
-            self._write(kill=self.kills, moment=str(moments[0]), seconds=round(life.seconds, 3),
-                        phase=phase, checkpoints=whole, newest=newest, run=uri.rpartition("/")[2])  # fmt: skip
+            self._write(
+                kill=self.kills,
+                moment=str(moments[0]),
+                seconds=round(life.seconds, 3),
+                phase=phase,
+                checkpoints=whole,
+                newest=newest,
+                run=uri.rpartition("/")[2],
+            )
 
     def _write(self, **facts: object) -> None:
         if self._results:

@@ -3,13 +3,13 @@
 import json
 import queue
 import random
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from signal import Signals
 from typing import Any, NamedTuple
 
 _JOB = (
@@ -31,7 +31,7 @@ class Moment(NamedTuple):
     event: str
     nth: int
     delay_seconds: float
-    signal: signal.Signals = signal.SIGKILL
+    signal: Signals = Signals.SIGKILL
 
     def __str__(self) -> str:
         which = f" {self.nth}" if self.nth > 1 else ""
@@ -71,7 +71,7 @@ def live(uri: str, model: str, epochs: int, moments: list[Moment]) -> Life:
         threading.Thread(target=_read, args=(process, coming), daemon=True).start()
         try:
             lines = list(_lines_until_due(coming, began, moments))
-            process.send_signal(moments[0].signal if moments else signal.SIGKILL)
+            process.send_signal(moments[0].signal if moments else Signals.SIGKILL)
             process.wait(_LONGEST_LIFE_SECONDS)
         finally:
             process.kill()
@@ -129,5 +129,5 @@ def draw_moments(rng: random.Random, whole_seconds: float) -> Iterator[Moment]:
         drawn += [Moment("epoch", rng.randint(1, 8), soon()) for _ in range(5)]
         drawn += [Moment("checkpoint", rng.randint(1, 3), soon()) for _ in range(4)]
         rng.shuffle(drawn)
-        signals = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
+        signals = (Signals.SIGKILL, Signals.SIGKILL, Signals.SIGTERM)
         yield from (moment._replace(signal=rng.choice(signals)) for moment in drawn)
