@@ -199,7 +199,7 @@ def a_place(s3: bool, scratch: Path) -> Iterator[str]:
         AWS_REGION="us-east-1",
     )
     boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="bench")
-    yield "s3://bench/runs"
+    yield f"s3://bench/{scratch.name}"
     server.stop()
 
 
