@@ -324,11 +324,11 @@ def once_flipped(place: Place) -> Outcome:
 
     place.proxy.fault = flipped
     ended = Job(place.bucket).end()
-    told = (
-        f"resumed from {newest}" if newest.lstrip("checkpoints/0") in ended.out else "NOT resumed"
-    )
+    images_seen = int(newest.removeprefix("checkpoints/"))
+    is_resumed = f" resumed images_seen={images_seen} " in ended.out
+    told = f"{'resumed' if is_resumed else 'NOT resumed'} at {images_seen} images"
     status, same_told, same = _must_succeed(place, place.bucket, ended)
-    return status, f"{told}; {same_told}", same and told.startswith("resumed")
+    return status, f"{told}; {same_told}", same and is_resumed
 
 
 def _must_succeed(place: Place, uri: str, ended: Ended) -> Outcome:

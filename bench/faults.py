@@ -5,8 +5,8 @@
 Everything stays on this machine: the bucket is served by this process, behind ``faulty_s3``. Each
 fault meets a job of its own. A row is as promised if the job ended with the status that the fault
 calls for, with one line on stderr, and if the run, resumed where that is due, has the undisturbed
-run's generator, sample grids and metrics to the bit. ``--write`` puts the table into docs/faults.md.
-Exit status 1 if a row is not as promised.
+run's generator, sample grids and metrics to the bit. ``--write`` puts the table into
+docs/faults.md. Exit status 1 if a row is not as promised.
 """
 
 import argparse
@@ -24,9 +24,10 @@ _PAGE = Path(__file__).parents[1] / "docs" / "faults.md"
 _HEAD = """\
 # Faults, and what becomes of a job that meets them
 
-Written by `python bench/faults.py --write`, which injects each of them into a real job on one machine ({device}). "Same bits" means that the run has the generator, the
-sample grids and the metrics of a run that met no fault; "resumed" that the same command was run again. What is kept where, and for how long a job waits, is in
-[guide.md](guide.md#when-storage-fails).
+Written by `python bench/faults.py --write`, which injects each of them into a real job (here on
+{device}). "Same bits": the run has the generator, the sample grids and the metrics of a run that
+met no fault. "Resumed": the same command was run again. How long a job waits for a store, and what
+is kept where, is in [guide.md](guide.md#when-storage-fails).
 
 | fault | where | exit status | what happened | as promised |
 |---|---|---|---|---|
