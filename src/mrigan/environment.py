@@ -115,6 +115,14 @@ def skip_role_simulation() -> None:
     environ.setdefault("SAGEMAKER_VALIDATE_ROLE", "false")
 
 
+# -- compose
+
+
+def fetch_command() -> str:
+    """The command by which a person brings the run here, where compose knows it; "" elsewhere."""
+    return environ.get("FETCH_COMMAND", "")
+
+
 # -- this user
 
 

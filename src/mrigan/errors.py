@@ -9,6 +9,7 @@
     │   ├── DamagedError        5   an object's bytes can't be verified
     │   └── LeaseError          5   another job writes this run
     ├── CheckpointError         1   a checkpoint can't be believed; never leaves the reading of one
+    ├── UncheckedError          0   what a check could not look at; ends nothing
     ├── PeerLostError           1   another rank of the run is gone
     └── PeerFailedError             another rank has failed, and has its exit status
 
@@ -73,6 +74,10 @@ class CheckpointError(MriganError):
 
 class LeaseError(StorageError):
     """Another job writes the run; names it."""
+
+
+class UncheckedError(MriganError):
+    """Something could not be looked at, which says nothing about it."""
 
 
 class PeerLostError(MriganError):

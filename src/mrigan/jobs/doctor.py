@@ -48,7 +48,7 @@ def examine(settings: Settings) -> int:
 
     0 means that the job would start and keep going as far as can be told.
     """
-    statuses = go_through(_Checkup(settings).checks(), settings.log_format, failed="failed")
+    statuses = go_through(list(_Checkup(settings).checks()), settings.log_format, failed="failed")
     return next((status for status in statuses if status), 0)
 
 

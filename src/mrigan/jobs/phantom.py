@@ -47,7 +47,10 @@ def write_slices(
     files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
     if folder and folder.is_dir() and not files:
         # Docker makes an empty folder of a mistyped one; nobody would notice phantoms instead.
-        problems.append(f"--from: {folder} holds no files; correct it, or leave --from out")
+        problems.append(
+            f"--from: {folder} holds no files; name a folder of slices, with compose by SLICES, or "
+            "leave it out"
+        )
     if problems:
         raise SettingsError(*problems)
     store = open_store(uri, options)

@@ -5,7 +5,7 @@ What these credentials may not look at is said to be unchecked: the job's role i
 
 from collections.abc import Callable, Iterator
 
-from mrigan.errors import MriganError
+from mrigan.errors import MriganError, UncheckedError
 from mrigan.sagemaker.aws import AWS_ERRORS, Answer, Aws, Request, explain, is_denied, is_missing
 from mrigan.sagemaker.contract import CHANNEL
 from mrigan.sagemaker.rules import image_region
@@ -57,7 +57,7 @@ class Checks:
             found = self._aws.client("iam").get_role(RoleName=name)
         except AWS_ERRORS as error:
             if is_denied(error):
-                return f"{arn}: not checked, iam:GetRole is not allowed"
+                raise UncheckedError(f"{arn}: iam:GetRole is not allowed") from error
             if is_missing(error):
                 raise MriganError(f"{arn} does not exist; deploy/ makes it") from error
             raise explain(error, f"look at {arn}") from error
@@ -80,7 +80,7 @@ class Checks:
             )["imageDetails"][0]
         except AWS_ERRORS as error:
             if is_denied(error):
-                return f"{image}: not checked, ecr:DescribeImages is not allowed"
+                raise UncheckedError(f"{image}: ecr:DescribeImages is not allowed") from error
             if is_missing(error):
                 raise MriganError(
                     f"{image} is not in ECR in {image_region(image)}; push it "
@@ -148,9 +148,9 @@ class Checks:
         try:
             found = self._quotas()
         except AWS_ERRORS as error:
-            return f"{name}: not checked, {explain(error, 'read the quotas')}"
+            raise UncheckedError(f"{name}: {explain(error, 'read the quotas')}") from error
         if name not in found:
-            return f"{name}: not checked, Service Quotas does not list it"
+            raise UncheckedError(f"{name}: Service Quotas does not list it")
         if found[name] < needed:
             raise MriganError(
                 f"{name}: {found[name]:g}, needed {needed}; ask for more in Service Quotas > "

@@ -212,17 +212,22 @@ def request_of(mrigan, account):
 @pytest.mark.parametrize(
     ("is_spot", "told"),
     [
-        (False, f"{QUOTA}: 1, needed 1"),
-        (True, "ml.g5.xlarge for spot training job usage: not checked, Service Quotas does not"),
+        (False, f"ok      quota    {QUOTA}: 1, needed 1"),
+        (
+            True,
+            "unknown quota    ml.g5.xlarge for spot training job usage: Service Quotas does not",
+        ),
     ],
 )
-def test_a_quota_that_suffices_or_is_not_listed_is_no_problem(
-    request_of, platform, monkeypatch, is_spot, told
+def test_a_quota_that_suffices_is_ok_and_one_that_is_not_listed_unknown(
+    request_of, platform, monkeypatch, capsys, is_spot, told
 ):
     monkeypatch.setenv("AWS_ENDPOINT_URL_SERVICE_QUOTAS", platform.url)
     platform.quotas = {QUOTA: 1}
     request_of["EnableManagedSpotTraining"] = is_spot
-    assert checks_of(request_of)["quota"]().startswith(told)
+    check = Check("quota", checks_of(request_of)["quota"])
+    assert go_through([check], "text", failed="missing") == [0]
+    assert capsys.readouterr().out.startswith(told)
 
 
 def test_a_quota_of_nothing_is_found_before_the_job_is_refused(request_of, platform, monkeypatch):
@@ -247,5 +252,29 @@ def test_what_may_not_be_looked_at_is_unchecked_and_not_missing(
     monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service}", platform.url)
     code = "AccessDenied" if service == "IAM" else "AccessDeniedException"
     platform.refusals[operation] = [(403, code, "not authorized")]
-    assert "not checked" in checks_of(request_of)[check_name]()
+    with pytest.raises(UncheckedError, match=r"not (allowed|authorized)"):
+        checks_of(request_of)[check_name]()
     assert platform.refusals[operation] == []
+
+
+def test_who_can_not_be_told_is_said_once(mrigan, account, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    given = (f"--{name.replace('_', '-')}={value}" for name, value in account.options.items())
+    checked = mrigan("launch", *given, "--check")
+    lines = checked.out.splitlines()
+    assert checked.status == 2
+    assert len(lines) == 2
+    assert lines[0].startswith("missing caller")
+    assert lines[1].split() == [
+        "unknown",
+        "the",
+        "rest",
+        "not",
+        "checked:",
+        "role,",
+        "image,",
+        "input,",
+        "output,",
+        "quota",
+    ]

@@ -42,8 +42,9 @@ def check(settings: Settings, options: LaunchSettings) -> int:
     """Say what is there and what is missing, a line each; 2 if anything is missing."""
     aws, request = _prepare(settings, options)
     named = Checks(aws, request, storage_options(settings)).each()
-    checks = (Check(name, act) for name, act in named)
-    return _MISSING if any(go_through(checks, settings.log_format, failed="missing")) else 0
+    checks = [Check(name, act) for name, act in named]
+    found = go_through(checks, settings.log_format, failed="missing", gate="caller")
+    return _MISSING if any(found) else 0
 
 
 def launch(

@@ -20,6 +20,7 @@ from mrigan.artifacts.history import EpochRow, encode_history
 from mrigan.artifacts.publisher import Publisher
 from mrigan.artifacts.report import render_report
 from mrigan.artifacts.run_status import RunStatus, State, write_status
+from mrigan.environment import fetch_command
 from mrigan.errors import StorageError
 from mrigan.jobs.train.alarms import spans
 from mrigan.jobs.train.generators import Best, publish_generator
@@ -204,9 +205,12 @@ class Publications:
             ("reals", run_tree.REAL_GRID),
             ("losses", run_tree.LOSSES_PLOT),
             ("generator", run_tree.GENERATOR),
+            ("best", run_tree.BEST if self._best.score else ""),
             ("report", run_tree.REPORT),
         ):
-            log.info("published", extra={name: f"{uri}/{key}"})
+            if key:
+                log.info("published", extra={name: f"{uri}/{key}"})
+        self._tell_how_to_fetch()
 
     def interrupt(self, signal_name: str, flush_seconds: float) -> None:
         """Say that the run was interrupted, and how to resume it."""
@@ -221,6 +225,15 @@ class Publications:
                 "resume": "run the same command again",
             },
         )
+        self._tell_how_to_fetch()
+
+    def _tell_how_to_fetch(self) -> None:
+        """Say, last, how what is in a bucket comes to a person."""
+        store = self._run.store
+        if store.is_s3:
+            name = store.uri.rpartition("/")[2]
+            command = fetch_command() or f"mrigan fetch {store.uri} results/{name}"
+            log.info("fetch_with", extra={"command": command})
 
     def _put(self, key: str, render: Callable[[], bytes]) -> None:
         self._publisher.submit(key, lambda store: store.put(key, render()))
