@@ -8,6 +8,7 @@ import socket
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
@@ -42,7 +43,7 @@ class ScriptedS3:
 
             def handle_any(self):
                 self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-                outer.requests.append(self)
+                outer.requests.append(copy(self))  # a connection has one handler for all of its
                 status, headers, body = answer(self)
                 self.send_response(status)
                 headers = {"Content-Length": str(len(body)), "Last-Modified": MODIFIED} | headers

@@ -127,6 +127,12 @@ def has_answer(error: Exception) -> bool:
     return bool(_status(error))
 
 
+def broke_off(error: Exception) -> bool:
+    """Whether an answer broke off or was garbled: obstore repeats a request, not its body."""
+    is_busy = _status(error) and s3_code(error) not in _AGAIN
+    return is_transient(error) and not is_busy
+
+
 def is_transient(error: Exception) -> bool:
     """Whether the same request may succeed soon, or may even have succeeded already."""
     if s3_code(error) in _AGAIN or _GARBLED.search(str(error)):

@@ -29,7 +29,7 @@ from mrigan.storage.bucket import Bucket
 from mrigan.storage.connection import StoreOptions
 from mrigan.storage.creation import SCRATCH
 from mrigan.storage.download import OnBytes, download
-from mrigan.storage.failures import STORE_ERRORS, Action, has_answer, is_transient, s3_code
+from mrigan.storage.failures import STORE_ERRORS, Action, broke_off, has_answer, s3_code
 from mrigan.storage.folder import Folder
 from mrigan.storage.integrity import Received, Verifier, settle_by_sha256
 from mrigan.storage.keys import ObjectInfo, key_problem
@@ -322,16 +322,13 @@ class Store:
             raise self._backend.explain(error, action, key) from error
 
     def _again(self, call: Callable[[], T]) -> T:
-        """Do ``call`` again where an answer broke off: obstore repeats a request, not its body.
-
-        A failure that took long has been repeated by obstore.
-        """
+        """Do ``call`` again where an answer broke off; after a long time obstore has done that."""
         for _ in range(min(self._retries, _BROKEN_ANSWERS)):
             began = time.monotonic()
             try:
                 return call()
             except STORE_ERRORS as error:
-                if not is_transient(error) or time.monotonic() - began > _QUICK_SECONDS:
+                if not broke_off(error) or time.monotonic() - began > _QUICK_SECONDS:
                     raise
             time.sleep(_PAUSE_SECONDS)
         return call()
