@@ -7,6 +7,7 @@
     ├── StorageError            5   a bucket or folder did not do what was asked
     │   ├── AlreadyExistsError  5   a create-only write found the key taken
     │   ├── DamagedError        5   an object's bytes can't be verified
+    │   ├── UnreadableError     5   a run's file is not what mrigan writes there
     │   └── LeaseError          5   another job writes this run
     ├── CheckpointError         1   a checkpoint can't be believed; never leaves the reading of one
     ├── UncheckedError          0   what a check could not look at; ends nothing
@@ -70,6 +71,10 @@ class DamagedError(StorageError):
 
 class CheckpointError(MriganError):
     """A checkpoint can't be believed; an older one may be."""
+
+
+class UnreadableError(StorageError):
+    """A run's file is not what mrigan writes there."""
 
 
 class LeaseError(StorageError):

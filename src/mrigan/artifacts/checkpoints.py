@@ -12,8 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from mrigan.artifacts import run_tree
 from mrigan.artifacts.run_tree import JsonObject
-from mrigan.errors import AlreadyExistsError, CheckpointError, DamagedError, LeaseError
+from mrigan.errors import (
+    AlreadyExistsError,
+    CheckpointError,
+    DamagedError,
+    LeaseError,
+    UnreadableError,
+)
 from mrigan.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -105,10 +112,12 @@ def _read_verified(store: Store, images_seen: int) -> tuple[JsonObject, bytes]:
         CheckpointError: There are no such bytes, naming the object.
     """
     key = checkpoint_key(images_seen, "json")
-    facts = _read_facts(store, key)
-    sha256 = facts.get("sha256") if facts else None
-    if facts is None or not isinstance(sha256, str):
+    facts = _read_facts(store, key) or {}
+    sha256 = facts.get("sha256")
+    is_sound = isinstance(sha256, str) and facts.get("images_seen") == images_seen
+    if not is_sound or not isinstance(facts.get("settings", {}), dict):
         raise CheckpointError(f"{store.uri}/{key}: not the JSON of a checkpoint")
+    assert isinstance(sha256, str)
     key = checkpoint_key(images_seen, "pt")
     if store.head(key) is None:
         raise CheckpointError(f"{store.uri}/{key}: is missing")
@@ -189,13 +198,10 @@ def _list(store: Store, *suffixes: str) -> list[int]:
 
 
 def _read_facts(store: Store, key: str) -> JsonObject | None:
-    if store.head(key) is None:
-        return None
     try:
-        facts = json.loads(store.get(key))
-    except ValueError:
+        return run_tree.read_json(store, key)
+    except UnreadableError:
         return None
-    return facts if isinstance(facts, dict) else None
 
 
 def _taken(store: Store, key: str) -> LeaseError:

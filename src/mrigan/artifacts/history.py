@@ -1,12 +1,19 @@
 """The rows of metrics.jsonl: one for each epoch, with a score where its fakes were scored."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, NamedTuple, Self
+from functools import cache
+from typing import Annotated, Any, NamedTuple, Self, cast
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mrigan.artifacts import run_tree
 from mrigan.storage.store import Store
 
+log = logging.getLogger(__name__)
+
+UNREADABLE = "metrics.unreadable.jsonl"
 _ALARMS_BEFORE = "events"  # what rows of earlier versions call their alarms
 
 
@@ -27,8 +34,8 @@ class Score:
 class EpochRow:
     """What one epoch came to."""
 
-    epoch: int  # from 1
-    images_seen: int  # at its end
+    epoch: Annotated[int, Field(ge=1, lt=2**63)]  # from 1
+    images_seen: Annotated[int, Field(ge=0, lt=2**63)]  # at its end
     means: Mapping[str, float]  # losses and scores of D, over the epoch's images
     augment_p: float | None = None  # probability of each augmentation from here on
     seconds: float
@@ -64,13 +71,14 @@ class EpochRow:
         score = {each.name: left.pop(each.name) for each in fields(Score) if each.name in left}
         memory = {name: left.pop(name) for name in list(left) if name in _MEMORY}
         own = {name: left.pop(name) for name in _OWN if name in left}
-        return cls(
-            **own,
-            means=left,
-            memory=memory,
-            score=Score(**score) if "swd" in score else None,
-            alarms=tuple(alarms),
-        )
+        row = {**own, "means": left, "memory": memory, "alarms": alarms}
+        whole = {**row, "score": score if "swd" in score else None}
+        return cast("Self", _adapter().validate_python(whole))
+
+
+@cache
+def _adapter() -> TypeAdapter[EpochRow]:
+    return TypeAdapter(EpochRow)
 
 
 _OWN = ("epoch", "images_seen", "augment_p", "seconds", "images_per_second")
@@ -90,8 +98,28 @@ def scored(rows: Sequence[EpochRow]) -> list[Scored]:
 
 
 def read_history(store: Store) -> list[EpochRow]:
-    """The rows that a run has published; none if there are none."""
-    return [EpochRow.from_json(row) for row in run_tree.read_rows(store, run_tree.METRICS)]
+    """The rows that a run has published, up to the first that can't be read.
+
+    Then the file is kept beside, since the run writes its rows anew. A torn last line is left out.
+    """
+    lines = run_tree.read_rows(store, run_tree.METRICS)
+    if not lines and store.head(run_tree.METRICS) is None:
+        return []
+    rows: list[EpochRow] = []
+    reason = ""
+    for line in lines:
+        try:
+            rows.append(EpochRow.from_json(line))
+        except ValidationError as error:
+            reason = run_tree.what_is_wrong(error)
+            break
+    if not reason and len(lines) + 1 < len(store.get(run_tree.METRICS).splitlines()):
+        reason = f"line {len(lines) + 1} is not a JSON object"
+    if reason:
+        facts = {"key": run_tree.METRICS, "reason": reason, "rows": len(rows), "to": UNREADABLE}
+        log.warning("unreadable", extra=facts)
+        store.move(run_tree.METRICS, UNREADABLE)
+    return rows
 
 
 def encode_history(rows: Sequence[EpochRow]) -> bytes:

@@ -17,9 +17,10 @@ from dataclasses import asdict, dataclass, replace
 
 from pydantic import TypeAdapter, ValidationError
 
+from mrigan.artifacts import run_tree
 from mrigan.artifacts.run_status import now
 from mrigan.environment import training_job_arn
-from mrigan.errors import AlreadyExistsError, LeaseError, StorageError
+from mrigan.errors import AlreadyExistsError, LeaseError, StorageError, UnreadableError
 from mrigan.runtime.process import Process, is_running, this_process
 from mrigan.runtime.signals import Stopped
 from mrigan.storage.store import Store
@@ -198,11 +199,10 @@ def _numbers(store: Store) -> list[int]:
 
 def _read(store: Store, number: int) -> Holder | None:
     """What the lease says; None where it is gone or says nothing that can be understood."""
-    if store.head(_key(number)) is None:
-        return None
     try:
-        return _ADAPTER.validate_json(store.get(_key(number)))
-    except ValidationError:
+        found = run_tree.read_json(store, _key(number))
+        return None if found is None else _ADAPTER.validate_python(found)
+    except (UnreadableError, ValidationError):
         return None
 
 

@@ -4,7 +4,9 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, TypeAdapter
 
 from mrigan.artifacts import run_tree
 from mrigan.errors import StorageError
@@ -12,6 +14,7 @@ from mrigan.storage.store import Store
 
 log = logging.getLogger(__name__)
 
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 State = Literal["running", "interrupted", "completed", "failed"]
 
 
@@ -28,7 +31,7 @@ class BestScore(NamedTuple):
 
     epoch: int
     images_seen: int
-    swd: float
+    swd: float  # not negative
 
 
 def now() -> str:
@@ -53,25 +56,24 @@ class RunStatus:
         updated: When this was written; ISO 8601.
     """
 
-    state: str
+    state: str = ""
     reason: str = ""
     exit_status: int | None = None
-    epoch: int = 0
-    epochs: int = 0
-    images_seen: int = 0
+    epoch: Count = 0
+    epochs: Count = 0
+    images_seen: Count = 0
     summary: Mapping[str, Any] = field(default_factory=dict)  # JSON that is only passed on
     memory: Mapping[str, Any] = field(default_factory=dict)
     started: str = field(default_factory=now)
     updated: str = ""
 
 
+_ADAPTER = TypeAdapter(RunStatus)
+
+
 def read_status(store: Store) -> RunStatus | None:
-    """The status of the run in ``store``; None where there is none."""
-    found = run_tree.read_json(store, run_tree.STATUS)
-    if found is None:
-        return None
-    known = {name: found[name] for name in RunStatus.__dataclass_fields__ if name in found}
-    return RunStatus(**{"state": "", **known})
+    """The status of the run in ``store``; None where there is none that can be read."""
+    return run_tree.read_derived(store, run_tree.STATUS, _ADAPTER)
 
 
 def write_status(store: Store, status: RunStatus) -> None:

@@ -4,11 +4,19 @@ Names never change and zero-padded numbers keep lexical order the order of time.
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from mrigan.errors import StorageError
+from pydantic import TypeAdapter, ValidationError
+
+from mrigan.documents import MAX_BYTES, MAX_ROWS_BYTES, DocumentError, parse_object
+from mrigan.errors import UnreadableError
 from mrigan.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 STATUS = "status.json"
 RUN = "run.json"
@@ -41,20 +49,43 @@ def read_json(store: Store, key: str) -> JsonObject | None:
     """The object at ``key``; None if there is none.
 
     Raises:
-        StorageError: If what is there is not a JSON object.
+        UnreadableError: What is there is not a JSON object, or not one of ours.
     """
-    if store.head(key) is None:
+    found = store.head(key)
+    if found is None:
         return None
     try:
-        value = json.loads(store.get(key))
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise StorageError(
-            f"{store.uri}/{key}: not the JSON that a run writes there; choose another "
+        if found.size_bytes > MAX_BYTES:
+            raise DocumentError(f"has {found.size_bytes:,} bytes; {MAX_BYTES:,} is the limit")
+        return parse_object(store.get(key))
+    except DocumentError as error:
+        raise UnreadableError(
+            f"{store.uri}/{key}: not the JSON that a run writes there: it {error}; choose another "
             "MRIGAN_OUTPUT_URI, or remove the file"
-        )
-    return value
+        ) from None
+
+
+def read_derived(store: Store, key: str, adapter: TypeAdapter[T]) -> T | None:
+    """What is at ``key``, of the kind of ``adapter``; None if there is none, or nothing readable.
+
+    For what a run writes again anyway: then a warning says that it is not used.
+    """
+    try:
+        found = read_json(store, key)
+        return None if found is None else adapter.validate_python(found)
+    except UnreadableError as error:
+        reason = str(error).split(": ", 1)[-1].split(";")[0]
+    except ValidationError as error:
+        reason = what_is_wrong(error)
+    log.warning("unreadable", extra={"key": key, "reason": reason, "effect": "written again"})
+    return None
+
+
+def what_is_wrong(error: ValidationError) -> str:
+    """The first thing that a validation has found, in a few words."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])[:100]
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def write_json(store: Store, key: str, value: Mapping[str, object]) -> None:
@@ -63,14 +94,24 @@ def write_json(store: Store, key: str, value: Mapping[str, object]) -> None:
 
 
 def read_rows(store: Store, key: str) -> list[JsonObject]:
-    """The JSON lines at ``key``, none if it is absent; a torn last line is left out."""
-    if store.head(key) is None:
+    """The JSON lines at ``key``, none if it is absent; what follows a bad line is left out.
+
+    Raises:
+        StorageError: It can't be read, or is larger than 1 GiB.
+    """
+    found = store.head(key)
+    if found is None:
         return []
+    if found.size_bytes > MAX_ROWS_BYTES:
+        raise UnreadableError(
+            f"{store.uri}/{key}: has {found.size_bytes:,} bytes, more than a run writes; choose "
+            "another MRIGAN_OUTPUT_URI, or remove the file"
+        )
     rows = []
-    for line in store.get(key).decode(errors="replace").splitlines():
+    for line in store.get(key).splitlines():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            rows.append(parse_object(line))
+        except DocumentError:
             break
     return rows
 

@@ -80,8 +80,9 @@ def read_snapshot(folder: Path, row_bytes: int) -> Snapshot | None:
         rows = (folder / header.rows).open("rb", buffering=0)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, TypeError) as error:
-        log.warning("cache_damaged", extra={"folder": str(folder), "reason": str(error)})
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        log.warning("cache_damaged", extra={"folder": str(folder), "reason": reason})
         return None
     sound = _sound(rows, entries, row_bytes)
     if len(sound) < len(entries):

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+_MOST_ROWS = 2**40
 Side = Literal["", "training", "holdout", "copy"]
 
 
@@ -56,4 +57,12 @@ def decode_manifest(lines: bytes) -> list[ManifestEntry]:
         TypeError: JSON, but not of manifest entries.
     """
     array = b",".join(lines.splitlines())  # one call parses three times as fast as one a line
-    return [ManifestEntry(**entry) for entry in json.loads(b"[%b]" % array)]
+    entries = [ManifestEntry(**entry) for entry in json.loads(b"[%b]" % array)]
+    # Not by pydantic, which has no text with lone surrogates: a key may hold them.
+    if not all(isinstance(entry.key, str) and _is_row(entry.row) for entry in entries):
+        raise ValueError("an entry has a key or a row of another type")
+    return entries
+
+
+def _is_row(row: object) -> bool:
+    return row is None or (type(row) is int and 0 <= row < _MOST_ROWS)

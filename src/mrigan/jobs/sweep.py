@@ -17,6 +17,7 @@ from mrigan.data.pack import PullInterrupted
 from mrigan.environment import process_rank
 from mrigan.errors import DivergedError, SettingsError
 from mrigan.jobs.build import storage_options
+from mrigan.jobs.train.generators import read_best
 from mrigan.jobs.train.prepare import pull_slices
 from mrigan.jobs.train.start import INTERRUPTED, start
 from mrigan.models.family import Ramp, family_of
@@ -156,13 +157,12 @@ def _result(settings: Settings, name: str, uri: str, *, has_diverged: bool) -> R
     """What came of one run, from what it has published."""
     store = open_store(uri, storage_options(settings))
     rows = read_history(store)
-    best = run_tree.read_json(store, run_tree.BEST_CONFIG)
     return Result(
         gamma=name,
         schedule=_gammas(settings)[name],
         outcome="diverged" if has_diverged else "completed",
         last=rows[-1] if rows else None,
-        best=BestScore(*(best[field] for field in BestScore._fields)) if best else None,
+        best=read_best(store),
         uri=uri,
     )
 

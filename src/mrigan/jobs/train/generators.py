@@ -2,13 +2,16 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
 
 import safetensors.torch
+from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.publisher import Publisher
-from mrigan.artifacts.run_status import BestScore
+from mrigan.artifacts.run_status import BestScore, Count
 from mrigan.settings.fields import Settings
 from mrigan.storage.store import Store
 
@@ -29,8 +32,7 @@ class Best:
     def __init__(self, store: Store, settings: Settings, publisher: Publisher) -> None:
         self._settings = settings
         self._publisher = publisher
-        found = run_tree.read_json(store, run_tree.BEST_CONFIG)
-        self.score = BestScore(*(found[name] for name in BestScore._fields)) if found else None
+        self.score = read_best(store)
 
     def offer(self, network: nn.Module, score: BestScore) -> None:
         """Publish ``network`` if it is better than all before."""
@@ -42,6 +44,21 @@ class Best:
         self._publisher.submit(
             "best", lambda store: _publish(store, keys, self._settings, weights, score._asdict())
         )
+
+
+def read_best(store: Store) -> BestScore | None:
+    """The best score that the run in ``store`` has published; None where there is none."""
+    found = run_tree.read_derived(store, run_tree.BEST_CONFIG, TypeAdapter(_Best))
+    return BestScore(found.epoch, found.images_seen, found.swd) if found else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Best:
+    """What is read of the best generator's config."""
+
+    epoch: Count
+    images_seen: Count
+    swd: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _publish(

@@ -104,4 +104,4 @@ def read_initial(settings: Settings, state: TrainingState) -> tuple[Initial, Sna
 def _trained_on(store: Store) -> Iterator[str]:
     for row in run_tree.read_rows(store, run_tree.MANIFEST):
         if row.get("status") == "used" and row.get("side", "training") == "training":
-            yield row["sha256"]
+            yield str(row.get("sha256"))

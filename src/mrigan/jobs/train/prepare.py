@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from pydantic import TypeAdapter
+
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.checkpoints import list_checkpoints
 from mrigan.artifacts.lease import Lease, take
@@ -32,6 +34,8 @@ from mrigan.training.plan import ENOUGH_STEPS, Plan
 
 log = logging.getLogger(__name__)
 
+_CONFIG = TypeAdapter(run_tree.JsonObject)
+
 
 @dataclass(frozen=True, kw_only=True)
 class FoundRun:
@@ -55,7 +59,7 @@ class FoundRun:
             return False
         if status.epoch < self.settings.epochs:
             return False
-        config = run_tree.read_json(self.store, run_tree.GENERATOR_CONFIG) or {}
+        config = run_tree.read_derived(self.store, run_tree.GENERATOR_CONFIG, _CONFIG) or {}
         if config.get("images_seen") != status.images_seen:
             return False
         log.info("already_complete", extra={"epochs": status.epoch, "uri": self.store.uri})

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 from mrigan.artifacts.checkpoints import delete_after, list_incomplete, read_newest, set_aside
 from mrigan.artifacts.history import EpochRow, read_history
-from mrigan.errors import StorageError
+from mrigan.errors import CheckpointError, StorageError
 from mrigan.jobs.train.initial import Initial, read_initial
 from mrigan.jobs.train.prepare import FoundRun, Run
 from mrigan.runtime.ranks import OnMain
@@ -69,6 +69,8 @@ def _newest_snapshot(run: Run, state: TrainingState) -> tuple[Snapshot | None, i
     def fitting(data: bytes) -> Snapshot:
         snapshot = decode(data)
         check_fits(snapshot, state)
+        if not 0 < snapshot["images_seen"] <= run.plan.total_images:
+            raise CheckpointError("is from beyond this run's end")
         return snapshot
 
     found = read_newest(run.store, fitting)
