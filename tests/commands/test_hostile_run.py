@@ -1,4 +1,4 @@
-"""A run's files, damaged or written by somebody else: put right, or one line that says what to do."""
+"""A run's files, damaged or written by somebody else: put right, or one line says what to do."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ CONTENTS = {
     "another object": b'{"editor": "dark"}',
     "a large number": b'{"images_seen": 1' + b"0" * 6000 + b"}",
 }
-WRONG = ["x", -1, 10**30, None, [1], {"a": 1}, float("nan"), 1.5, "\x1b[31m"]
+WRONG = ["x", -1, 10**30, None, {"a": [1]}, "\x1b[31m"]
 JSON_FILES = {
     "run.json": ("identity", "revision", "data", "settings"),
     "status.json": ("state", "epoch", "images_seen", "summary", "memory", "started"),
