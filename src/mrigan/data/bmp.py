@@ -45,4 +45,6 @@ def _channel(pixels: NDArray[np.generic], mask: int) -> NDArray[np.uint8]:
     """The bits of ``mask`` as 0 to 255."""
     shift = (mask & -mask).bit_length() - 1
     values = (pixels.astype(np.uint32) & np.uint32(mask)) >> np.uint32(shift)
-    return np.rint(values * (255.0 / (mask >> shift))).astype(np.uint8)
+    scaled: NDArray[np.floating] = values * (255.0 / (mask >> shift))
+    levels: NDArray[np.uint8] = np.rint(scaled).astype(np.uint8)
+    return levels

@@ -23,7 +23,6 @@ from mrigan.data.flatness import refuse_flat_grey, refuse_labels
 from mrigan.data.intensity import apply_window
 from mrigan.data.jpeg import jpeg_reader
 from mrigan.data.png import read_deep_png
-from mrigan.data.reader import Reader
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.signatures import READABLE, looks_like
 from mrigan.data.tiff import tiff_reader

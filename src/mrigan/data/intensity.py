@@ -31,8 +31,9 @@ def apply_window(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
     Raises:
         UnusableSliceError: Most pixels are not finite, or there is nothing but noise or one value.
     """
-    is_small = pixels.dtype.itemsize <= 2
-    values = pixels.astype(np.float32 if is_small else np.float64)
+    values: NDArray[np.floating] = (
+        pixels.astype(np.float32) if pixels.dtype.itemsize <= 2 else pixels.astype(np.float64)
+    )
     finite = np.isfinite(values)
     missing = 1.0 - float(finite.mean())
     if missing > MAX_MISSING:

@@ -5,7 +5,7 @@ import struct
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigan.data.reader import Reader, luminance
+from mrigan.data.reader import Reader, luminance, spread
 from mrigan.data.refusal import UnusableSliceError
 
 _LOSSLESS, _JPEG_LS = 0xC3, 0xF7
@@ -33,12 +33,14 @@ def jpeg_reader(data: bytes) -> Reader | None:
         import imagecodecs  # for few files; its import takes a tenth of a second
 
         is_ls = marker == _JPEG_LS
-        pixels = imagecodecs.jpegls_decode(data) if is_ls else imagecodecs.jpeg8_decode(data)
+        pixels: NDArray[np.generic] = (
+            imagecodecs.jpegls_decode(data) if is_ls else imagecodecs.jpeg8_decode(data)
+        )
         if pixels.shape[:2] != (height, width):
             raise UnusableSliceError("damaged JPEG: two sizes")
         grey = luminance(pixels) if pixels.ndim == 3 else pixels
         if bits < 8:
-            return (grey.astype(np.uint16) * 255 // (2**bits - 1)).clip(0, 255).astype(np.uint8)
+            return spread(grey, bits)
         return grey
 
     return Reader(width, height, read)

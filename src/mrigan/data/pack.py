@@ -177,7 +177,7 @@ def _check_refusals(manifest: tuple[ManifestEntry, ...], uri: str, max_percent: 
             f"{len(refused)} of {len(objects)} objects under {uri} are no slices "
             f"({percent:.1f} %, {max_percent:g} % is allowed)"
         )
-        remedy = "remove them or raise MRIGAN_MAX_REFUSED"
+        remedy = "remove them, leave them out with MRIGAN_EXCLUDE, or raise MRIGAN_MAX_REFUSED"
     else:
         return
     raise RefusedError(

@@ -34,8 +34,15 @@ def luminance(channels: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def on_black(grey: NDArray[np.generic], alpha: NDArray[np.generic]) -> NDArray[np.generic]:
     """``grey`` (H, W), unsigned, composited on black by ``alpha`` (H, W) of the same type."""
-    weighed = grey * (alpha / np.float32(np.iinfo(alpha.dtype).max))
+    opaque = 2.0 ** (8 * alpha.dtype.itemsize) - 1
+    weighed: NDArray[np.floating] = grey.astype(np.float64) * (alpha.astype(np.float64) / opaque)
     return np.rint(weighed).astype(grey.dtype)
+
+
+def spread(values: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:
+    """Grey levels 0 to 255 of ``values``, unsigned, of fewer than eight bits."""
+    levels: NDArray[np.uint8] = (values.astype(np.float32) * (255 / (2**bits - 1))).astype(np.uint8)
+    return levels
 
 
 def upright(pixels: NDArray[np.generic], orientation: object) -> NDArray[np.generic]:

@@ -8,18 +8,18 @@ import io
 import json
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mrigan.data.reader import Reader, luminance, on_black, upright
+from mrigan.data.reader import Reader, luminance, on_black, spread, upright
 from mrigan.data.refusal import UnusableSliceError
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage
 
-_MAX_PAGES = 10_000
+_MAX_PAGES = 2_000
 _MAX_CHUNK_PX = 64_000_000
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2
 _COLOURS = {3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIELab", 32803: "CFA", 32844: "LogL"}
@@ -56,7 +56,8 @@ def _only_page(file: "TiffFile") -> tuple["TiffPage", bool]:
     found = []
     for number in range(_MAX_PAGES):
         try:
-            page = file.pages[number]
+            # With ``aspage``, never one of tifffile's shortened pages.
+            page = cast("TiffPage", file.pages.get(number, aspage=True))
         except IndexError:
             break
         kind = page.tags.valueof(254, 0)
@@ -131,18 +132,18 @@ def _check_segments(page: "TiffPage", size_bytes: int) -> None:
 
 
 def _pixels(page: "TiffPage") -> NDArray[np.generic]:
-    """Grey (H, W), upright, dark to bright; unsigned bytes where the file has at most eight bits."""
+    """Grey (H, W), upright, dark to bright; unsigned bytes where there are at most eight bits."""
     pixels = page.asarray(maxworkers=1).reshape(page.shaped)[:, 0]  # (S, H, W, S'), one S is 1
     samples = pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels[..., 0], 0, -1)
     grey = luminance(samples) if page.photometric == _RGB else samples[..., 0]
     if page.photometric == _MIN_IS_WHITE:
-        grey = -grey if grey.dtype.kind == "f" else np.invert(grey)
+        grey = np.negative(grey) if grey.dtype.kind == "f" else np.invert(grey)
     alpha = 3 if page.photometric == _RGB else 1
     if page.extrasamples[:1] == (2,) and grey.dtype.kind == "u":
         grey = on_black(grey, samples[..., alpha])
     grey = _without_no_data(page, samples, grey)
     if grey.dtype == np.uint8 and page.bitspersample < 8:
-        grey = (grey.astype(np.uint16) * 255 // (2**page.bitspersample - 1)).astype(np.uint8)
+        grey = spread(grey, page.bitspersample)
     return upright(grey, page.tags.valueof(_ORIENTATION, 1))
 
 
