@@ -35,8 +35,9 @@ def luminance(channels: NDArray[np.generic]) -> NDArray[np.generic]:
 def on_black(grey: NDArray[np.generic], alpha: NDArray[np.generic]) -> NDArray[np.generic]:
     """``grey`` (H, W), unsigned, composited on black by ``alpha`` (H, W) of the same type."""
     opaque = 2.0 ** (8 * alpha.dtype.itemsize) - 1
-    weighed: NDArray[np.floating] = grey.astype(np.float64) * (alpha.astype(np.float64) / opaque)
-    return np.rint(weighed).astype(grey.dtype)
+    weighed = grey.astype(np.float64) * (alpha.astype(np.float64) / opaque)
+    composited: NDArray[np.generic] = np.rint(weighed).astype(grey.dtype)
+    return composited
 
 
 def spread(values: NDArray[np.generic], bits: int) -> NDArray[np.uint8]:
