@@ -149,7 +149,7 @@ def refused():
     imagej = io.BytesIO()
     tifffile.imwrite(imagej, stack, imagej=True)
     one_page = tiff(typed("u2"), description="ImageJ=1.54f\nimages=7\nslices=7\n")
-    found = {
+    return {
         "ImageJ stack": (imagej.getvalue(), "holds 5 "),
         "ImageJ stack in one page": (one_page, "holds 7 planes"),
         "pages": (tiff(stack), "holds 5 frames"),
@@ -176,4 +176,3 @@ def refused():
         "truncated": (tiff(typed("f4"))[:-300], "truncated TIFF"),
         "SQLite": (b"SQLite format 3\0" + bytes(99), "SQLite"),
     }  # fmt: skip
-    return found

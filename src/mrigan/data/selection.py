@@ -89,7 +89,7 @@ def _part(token: str) -> str:
     if token in _WILD:
         return _WILD[token]
     if len(token) > 2 and token.startswith("["):
-        inner = token[1:-1].replace("\\", "\\\\")
+        inner = token[1:-1].replace("\\", "\\\\").replace("[", "\\[")
         return f"[^/{inner[1:]}]" if inner.startswith("!") else f"(?!/)[{inner}]"
     return re.escape(token)
 

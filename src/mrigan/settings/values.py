@@ -34,7 +34,8 @@ def globs(value: str) -> str:
         if "\\" in pattern:
             raise ValueError(f"{pattern!r} has a backslash; folders are separated by /")
         try:
-            re.compile("".join(re.findall(r"\[!?\]?[^\]]*\]", pattern)).replace("[!", "[^"))
+            for inner in re.findall(r"\[!?(\]?[^\]]*)\]", pattern):
+                re.compile(f"[{re.sub(r'(\[|\])', chr(92) + chr(92) + '1', inner)}]")
         except re.error as error:
             raise ValueError(f"{pattern!r} is no glob: {error}") from None
     return value
