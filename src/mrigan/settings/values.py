@@ -35,7 +35,8 @@ def globs(value: str) -> str:
             raise ValueError(f"{pattern!r} has a backslash; folders are separated by /")
         try:
             for inner in re.findall(r"\[!?(\]?[^\]]*)\]", pattern):
-                re.compile(f"[{re.sub(r'(\[|\])', chr(92) + chr(92) + '1', inner)}]")
+                escaped = inner.replace("[", "\\[").replace("]", "\\]")
+                re.compile(f"[{escaped}]")
         except re.error as error:
             raise ValueError(f"{pattern!r} is no glob: {error}") from None
     return value
