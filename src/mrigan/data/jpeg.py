@@ -11,6 +11,7 @@ from mrigan.data.refusal import UnusableSliceError
 _LOSSLESS, _JPEG_LS = 0xC3, 0xF7
 _FRAMES = frozenset({*range(0xC0, 0xD0), _JPEG_LS}) - {0xC4, 0xC8, 0xCC}
 _BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+_MOST_PX_A_BYTE = 256  # a slice is never packed so well; only what is blank, or damaged
 _MAX_MARKERS = 10_000
 
 
@@ -18,7 +19,7 @@ def jpeg_reader(data: bytes) -> Reader | None:
     """Return how to read a JPEG of a rare kind; None for one that Pillow reads, or a damaged one.
 
     Raises:
-        UnusableSliceError: A number of channels other than 1 and 3.
+        UnusableSliceError: A number of channels other than 1 and 3, or few bytes for its size.
     """
     frame = _frame(data)
     if frame is None:
@@ -28,6 +29,9 @@ def jpeg_reader(data: bytes) -> Reader | None:
         return None
     if channels not in (1, 3):
         raise UnusableSliceError(f"{bits}-bit JPEG of {channels} channels; 1 and 3 are read")
+
+    if height * width > _MOST_PX_A_BYTE * len(data):
+        raise UnusableSliceError("truncated JPEG")  # it would be decoded for many seconds
 
     def read() -> NDArray[np.generic]:
         import imagecodecs  # for few files; its import takes a tenth of a second
