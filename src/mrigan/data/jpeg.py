@@ -30,7 +30,8 @@ def jpeg_reader(data: bytes) -> Reader | None:
     if channels not in (1, 3):
         raise UnusableSliceError(f"{bits}-bit JPEG of {channels} channels; 1 and 3 are read")
 
-    if height * width > _MOST_PX_A_BYTE * len(data):
+    is_cut = marker == _JPEG_LS and b"\xff\xd9" not in data[-64:]
+    if is_cut or height * width > _MOST_PX_A_BYTE * len(data):
         raise UnusableSliceError("truncated JPEG")  # it would be decoded for many seconds
 
     def read() -> NDArray[np.generic]:
