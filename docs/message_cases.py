@@ -86,6 +86,7 @@ SETTINGS = [
     variable("a pass that would cut a group of images", MICRO_BATCH="48"),
     Case("a sweep for a model without γ", ["gamma-sweep", "--model", "dcgan"]),
     Case("a sweep of one γ", ["gamma-sweep", "--model", "r3-tiny", "--gamma", "paper"]),
+    variable("a glob with a backslash", EXCLUDE="labels\\*"),
     variable("a pattern that does not close", VOLUME_PATTERN="(scan"),
     variable("a pattern without a group", VOLUME_PATTERN="scan_[0-9]+"),
     variable("a rotation beyond 15°", AUGMENT_ROTATION="90"),

@@ -10,11 +10,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from mrigan.data.bank import open_bank
-from mrigan.data.holdout import split_holdout, volume_ids
+from mrigan.data.holdout import split_holdout
 from mrigan.data.manifest import decode_manifest, encode_manifest
 from mrigan.data.pack import open_pack
 from mrigan.data.sampler import stream_seed
 from mrigan.data.source import open_source
+from mrigan.data.volumes import volume_ids
 from mrigan.errors import SettingsError
 from mrigan.settings.fields import Settings
 
@@ -171,14 +172,36 @@ def test_the_bank_knows_no_other_rows_than_those_of_training(opened):
 @pytest.mark.parametrize(
     ("keys", "volumes"),
     [
-        (["p7/t1_012.png", "p7/t1_013.png"], ["p7/t1"]),
+        (["p7/t1_012.png", "p7/t1_013.png"], ["p7"]),
         (["p7_012.png", "p7-13.jpeg"], ["p7"]),
-        (["BraTS20_Training_001/slice_45.png"], ["BraTS20_Training_001/slice"]),
+        (["BraTS20_Training_001/slice_45.png"], ["BraTS20_Training_001"]),
         (["sub-01/045.png", "sub-01/46.tif"], ["sub-01"]),
-        (["TCGA_CS_4941_19960909_12.tif"], ["TCGA_CS_4941_19960909"]),
+        (["TCGA_CS_4941_19960909_12.tif"], ["TCGA_CS_4941"]),
         (["glioma/gg (1).jpg", "glioma/gg (2).jpg"], ["glioma/gg (1).jpg", "glioma/gg (2).jpg"]),
         (["phantom-000000", "phantom-000001"], ["phantom-000000", "phantom-000001"]),
         (["a/phantom-000000.png", "b.png"], ["a/phantom-000000.png", "b"]),
+        ([f"Mild/OAS1_0028_MR1_mpr-{n}_{n + 99}.jpg" for n in range(1, 5)], ["OAS1_0028"]),
+        ([f"OAS1_0028_MR1_mpr_n4_anon_sbj_{n}.gif" for n in (7, 8)], ["OAS1_0028"]),
+        (
+            [f"B/BraTS20_Training_001_{c}_045.png" for c in ("t1", "t1ce", "t2", "flair")],
+            ["BraTS20_Training_001"],
+        ),
+        (["BraTS-GLI-00005-000/x-t1c_1.png", "BraTS-GLI-00005-100/y.png"], ["BraTS-GLI-00005"]),
+        (["BraTS2021_00002/BraTS2021_00002_flair/9.png"], ["BraTS2021_00002"]),
+        (["sub-01/ses-1/anat/sub-01_T1w_9.png", "sub-01/ses-2/anat/x.png"], ["sub-01"]),
+        (
+            [f"p{p}/{n:03d}/{c}.png" for p in (1, 2) for n in (4, 5) for c in ("t1", "t2")],
+            ["p1", "p2"],
+        ),
+        (["patient_12/t1.png", "patient_12/flair.png"], ["patient_12"]),
+        (["patient_12/slice_004_t1.png", "patient_12/slice_005_flair.png"], ["patient_12"]),
+        (["p7_012_t1.png", "p7_013_t2.png", "p7_t1_012.png"], ["p7"]),
+        (["patient_12_t1.png", "patient_12_t2.png"], ["patient_12"]),
+        (["t1/p7_001.png", "flair/p7_002.png"], ["p7"]),
+        (["p7/t1/001.png", "p7/t2/001.png"], ["p7"]),
+        (["p7/axial/001.png", "p7/sagittal/001.png"], ["p7"]),
+        (["002_S_0413/MPRAGE_1/9.png", "ADNI_002_S_0413_MR_x_9.png"], ["002_S_0413"]),
+        (["IXI002-Guys-0828-T1/9.png", "IXI002-Guys-0828-PD/9.png"], ["IXI002"]),
     ],
 )
 def test_a_key_without_its_slice_number_names_the_volume(keys, volumes):
@@ -201,3 +224,17 @@ def test_a_pattern_that_does_not_fit_every_key_is_refused():
 def test_a_pattern_without_use_is_refused_with_the_settings(pattern, why):
     with pytest.raises(ValidationError, match=re.escape(why)):
         Settings(volume_pattern=pattern)
+
+
+def test_folders_of_patients_that_would_be_split_are_warned_of(tmp_path, caplog):
+    for patient in range(11):
+        for series in ("first", "second"):
+            write(tmp_path / "in", f"case{patient:02d}/{series}_001.png", (patient, len(series)))
+    source = open_source(str(tmp_path / "in"))
+    pack = open_pack(source, height=35, width=33, cache_dir=tmp_path / "cache")
+    split_holdout(pack, percent=20)
+    (record,) = [r for r in caplog.records if r.getMessage() == "holdout_splits_folders"]
+    assert record.example == "case00 holds 2 volumes"
+    caplog.clear()
+    split_holdout(pack, percent=20, pattern="^([^/]+)/")
+    assert "holdout_splits_folders" not in caplog.messages

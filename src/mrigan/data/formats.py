@@ -10,7 +10,7 @@ import logging
 import re
 import threading
 import warnings
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final, Literal, cast
 
 import numpy as np
@@ -18,14 +18,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from mrigan.data.bit_depth import Labels, read_high_depth, relabel_tiff
+from mrigan.data.bmp import bmp_reader
+from mrigan.data.flatness import refuse_flat_grey, refuse_labels
 from mrigan.data.intensity import apply_window
+from mrigan.data.jpeg import jpeg_reader
+from mrigan.data.png import read_deep_png
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.signatures import READABLE, looks_like
+from mrigan.data.tiff import tiff_reader
 
 Fit = Literal["stretch", "pad", "crop"]
 
-DECODE_VERSION: Final = 1
+DECODE_VERSION: Final = 2
 """To be raised whenever the same bytes may give other pixels: caches are keyed by it."""
 
 MAX_PIXELS: Final = 64_000_000
@@ -34,6 +38,7 @@ MIN_SIDE_PX: Final = 8
 MIN_CONTRAST: Final = 8
 """Grey levels between the darkest and the brightest pixel, of 255, below which a slice is blank."""
 
+_READERS = {"TIFF": tiff_reader, "JPEG": jpeg_reader, "BMP": bmp_reader}
 _LARGE_PX = 4_000_000
 _ONE_LARGE_PICTURE = threading.Lock()  # 64 threads with 64 Mpx each would not fit any memory
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
@@ -58,31 +63,52 @@ def decode(data: bytes, height: int, width: int, fit: Fit = "stretch") -> NDArra
         raise UnusableSliceError("zero bytes")
     _quieten_pillow()
     try:
-        data, labels = relabel_tiff(data)
-        with Image.open(io.BytesIO(data), formats=READABLE) as image:
-            _check_header(image)
-            is_large = image.width * image.height > _LARGE_PX
-            with _ONE_LARGE_PICTURE if is_large else nullcontext():
-                return _decode_opened(image, data, labels, (width, height), fit)
+        find = _READERS.get(looks_like(data) or "")
+        with np.errstate(all="ignore"):  # floats in a file may be any bits
+            if find is not None and (reader := find(data)) is not None:
+                _check_size(reader.width, reader.height)
+                with _room(reader.width * reader.height):
+                    return _from_pixels(reader.read(), (width, height), fit)
+            with Image.open(io.BytesIO(data), formats=READABLE) as image:
+                _check_header(image)
+                with _room(image.width * image.height):
+                    return _decode_opened(image, data, (width, height), fit)
     except UnusableSliceError:
         raise
     except Exception as error:
         raise UnusableSliceError(_diagnosis(data, error)) from error
 
 
+def _room(pixels: int) -> AbstractContextManager[object]:
+    return _ONE_LARGE_PICTURE if pixels > _LARGE_PX else nullcontext()
+
+
 def _decode_opened(
-    image: ImageFile, data: bytes, labels: Labels, size: tuple[int, int], fit: Fit
+    image: ImageFile, data: bytes, size: tuple[int, int], fit: Fit
 ) -> NDArray[np.uint8]:
-    with np.errstate(all="ignore"):  # floats in a file may be any bits
-        values = read_high_depth(image, data, labels)
-        if values is not None:
-            scaled = np.asarray(_fitted(Image.fromarray(apply_window(values)), size, fit))
-            return cast(NDArray[np.uint8], np.rint(scaled).clip(0, 255).astype(np.uint8))
-    grey = _grey(image)
+    values = read_deep_png(image, data)
+    return (
+        _from_pixels(values, size, fit)
+        if values is not None
+        else _from_grey(_grey(image), size, fit)
+    )
+
+
+def _from_pixels(pixels: NDArray[np.generic], size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:
+    """Bring pixels (H, W) of any type to grey levels; only unsigned bytes are some already."""
+    if pixels.dtype == np.uint8:
+        return _from_grey(Image.fromarray(pixels), size, fit)
+    refuse_labels(pixels)
+    scaled = np.asarray(_fitted(Image.fromarray(apply_window(pixels)), size, fit))
+    return cast(NDArray[np.uint8], np.rint(scaled).clip(0, 255).astype(np.uint8))
+
+
+def _from_grey(grey: Image.Image, size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:
     levels = np.asarray(_fitted(grey, size, fit))
     # Bilinear scaling never widens the range, so the whole picture is examined only in doubt.
     if (fit == "pad" or np.ptp(levels) < MIN_CONTRAST) and _contrast(grey) < MIN_CONTRAST:
         raise UnusableSliceError(f"blank: all pixels within {MIN_CONTRAST} grey levels")
+    refuse_flat_grey(grey)
     return levels
 
 
@@ -91,16 +117,19 @@ def _contrast(grey: Image.Image) -> int:
     return high - low
 
 
-def _check_header(image: ImageFile) -> None:
-    width, height = image.size
+def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise UnusableSliceError(f"{width}x{height} px; {MAX_PIXELS / 1e6:.0f} Mpx is the limit")
     if min(width, height) < MIN_SIDE_PX:
         raise UnusableSliceError(f"{width}x{height} px; {MIN_SIDE_PX} px a side is the least")
-    # An MPO is a JPEG followed by a preview; the JPEG is the slice.
-    if getattr(image, "is_animated", False) and image.format != "MPO":
-        # Counting a TIFF's pages means following a list that a file can make endless.
-        count = "several" if image.format == "TIFF" else getattr(image, "n_frames", "several")
+
+
+def _check_header(image: ImageFile) -> None:
+    width, height = image.size
+    _check_size(width, height)
+    # An MPO is a JPEG followed by a preview; the JPEG is the slice. TIFFs were counted before.
+    if getattr(image, "is_animated", False) and image.format not in ("MPO", "TIFF"):
+        count = getattr(image, "n_frames", "several")
         raise UnusableSliceError(f"holds {count} frames; one slice per file is read")
     if image.format == "TIFF" and _covered(image) < width * height:
         raise UnusableSliceError("truncated TIFF")  # Pillow would leave the missing part black
@@ -118,10 +147,21 @@ def _grey(image: ImageFile) -> Image.Image:
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         return ImageChops.invert(image).convert("L")  # Pillow assumes Adobe's inverted CMYK
-    if image.has_transparency_data:
+    if image.has_transparency_data and not _has_unused_alpha(image):
         rgba = image.convert("RGBA")
         return ImageChops.multiply(rgba.convert("L"), rgba.getchannel("A"))
+    if image.mode == "RGBA":
+        return image.convert("RGB").convert("L")
     return image.convert("L")
+
+
+def _has_unused_alpha(image: ImageFile) -> bool:
+    """Whether a BMP's fourth byte is 0 throughout: its writer meant none of it."""
+    return (
+        image.format == "BMP"
+        and image.mode == "RGBA"
+        and image.getchannel("A").getextrema() == (0, 0)
+    )
 
 
 def _fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
@@ -151,6 +191,8 @@ def _diagnosis(data: bytes, error: Exception) -> str:
         if kind in READABLE:
             return f"{kind} with a damaged header, or of a kind that is not read"
         return f"{kind}; not read in this version" if kind else "not an image"
+    if isinstance(error, MemoryError):
+        return f"{kind} that asks for more memory than there is"
     if "truncated" in str(error).lower():
         return f"truncated {kind}"
     detail = str(error).partition(" (")[0]  # brackets quote bytes of the file

@@ -7,47 +7,20 @@ seed and its own name, so volumes that come later move none of the earlier ones.
 
 import hashlib
 import logging
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
 from mrigan.data.manifest import ManifestEntry, Side
 from mrigan.data.pack import Pack
 from mrigan.data.sampler import stream_seed
+from mrigan.data.volumes import splits_folders, volume_ids
 from mrigan.errors import SettingsError
 
 log = logging.getLogger(__name__)
 
-_EXTENSIONS = re.compile(r"(\.[A-Za-z][A-Za-z0-9]*)+$")
-_SLICE_NUMBER = re.compile(r"[^A-Za-z0-9)]*[0-9]+$")
-# Numbers that count pictures: ours, and those a file manager gives, as in "m (12).jpg".
-_PICTURE_NUMBER = re.compile(r"(?:(?:^|/)phantom-[0-9]{6}|\([0-9]+\))$")
-# A scanner makes no more slices of one head: more names that differ in a number count pictures.
-_MOST_SLICES = 512
 _FEW_VOLUMES = 10
 # Few volumes can't be split at exactly the fraction asked for; beyond these they are no volumes.
 _TOO_MUCH, _TOO_MUCH_OF_ASKED = 0.5, 2.0
-
-
-def volume_ids(keys: Sequence[str], pattern: str = "") -> list[str]:
-    """Name the volume of each key.
-
-    Args:
-        keys: Of slices.
-        pattern: A regular expression whose first group, searched for in a key, is its volume's
-            name. Empty: a key without its trailing slice number, ``p7/t1_012.png`` and
-            ``p7_012.png`` alike; without one, or where the number counts pictures, the whole key.
-
-    Raises:
-        SettingsError: A key has no volume by ``pattern``.
-    """
-    if pattern:
-        return _by_pattern(keys, re.compile(pattern))
-    named = [_without_slice_number(key) for key in keys]
-    sizes = Counter(named)
-    pairs = zip(keys, named, strict=True)
-    return [key if sizes[name] > _MOST_SLICES else name for key, name in pairs]
 
 
 def split_holdout(pack: Pack, *, percent: float, pattern: str = "", seed: int = 0) -> Pack:
@@ -68,6 +41,8 @@ def split_holdout(pack: Pack, *, percent: float, pattern: str = "", seed: int = 
         return pack
     used = [entry for entry in pack.manifest if entry.row is not None]
     names = volume_ids([entry.key for entry in used], pattern)
+    if not pattern and splits_folders([entry.key for entry in used], names):
+        _warn_of_split_folders(used, names)
     held = _held_out(set(names), percent / 100, seed)
     sides = _sides(used, [name in held for name in names])
     if "holdout" not in sides:
@@ -84,23 +59,6 @@ def split_holdout(pack: Pack, *, percent: float, pattern: str = "", seed: int = 
     )
     _log_split(split, len(set(names)), len(held), example=(used[0].key, names[0]))
     return split
-
-
-def _by_pattern(keys: Sequence[str], pattern: re.Pattern[str]) -> list[str]:
-    found = [pattern.search(key) for key in keys]
-    names = [match.group(1) if match else None for match in found]
-    missed = [key for key, name in zip(keys, names, strict=True) if not name]
-    if missed:
-        raise SettingsError(
-            f"MRIGAN_VOLUME_PATTERN: {pattern.pattern!r} finds no volume in {missed[0]!r} "
-            f"({len(missed)} of {len(keys)} keys); its first group must match in every key"
-        )
-    return [name for name in names if name]
-
-
-def _without_slice_number(key: str) -> str:
-    stem = _EXTENSIONS.sub("", key)
-    return key if _PICTURE_NUMBER.search(stem) else _SLICE_NUMBER.sub("", stem)
 
 
 def _held_out(names: set[str], fraction: float, seed: int) -> set[str]:
@@ -153,6 +111,19 @@ def _warn_of_none(used: Sequence[ManifestEntry], names: Sequence[str]) -> None:
             "effect": "nothing is held out: scores are against slices that are trained on",
             "remedy": "MRIGAN_VOLUME_PATTERN says what a volume is, MRIGAN_HOLDOUT=0 that none is "
             "to be held out",
+        },
+    )
+
+
+def _warn_of_split_folders(used: Sequence[ManifestEntry], names: Sequence[str]) -> None:
+    folder = used[0].key.partition("/")[0]
+    inside = {n for e, n in zip(used, names, strict=True) if e.key.startswith(f"{folder}/")}
+    log.warning(
+        "holdout_splits_folders",
+        extra={
+            "example": f"{folder} holds {len(inside)} volumes",
+            "effect": "a patient may be on both sides, and scores too good",
+            "remedy": "MRIGAN_VOLUME_PATTERN='^([^/]+)/' if each folder is a patient",
         },
     )
 

@@ -1,7 +1,7 @@
 """Pixels of more than eight bits to the 256 grey levels, by an intensity window for each slice.
 
 Such files do not say which range is in use (often twelve bits of a sixteen-bit file), so the range
-is taken from the pixels.
+is taken from the pixels of the foreground.
 """
 
 import numpy as np
@@ -10,25 +10,40 @@ from numpy.typing import NDArray
 from mrigan.data.refusal import UnusableSliceError
 
 PERCENTILES = (0.5, 99.5)
-"""Ends of the intensity window, of the finite pixels; those of nnU-Net."""
+"""Ends of the intensity window, of the finite pixels of the foreground; those of nnU-Net."""
 
 MAX_MISSING = 0.5
 """Fraction of NaN and infinite pixels above which a slice is refused."""
 
+MIN_COUNTS = 32
+"""Range of whole numbers below which a slice is blank: 8 grey levels of 255 are 32 of 1,023."""
 
-def apply_window(values: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Scale pixels (H, W) of any range to float32 in [0, 255]; pixels that are not finite become 0.
+_MIN_GROUND = 0.1  # of the pixels have one value: that is a background
+_FEW_COUNTS = 512  # an eighth of 12 bits: noise alone spans no more
+_ALIKE = 0.6, 0.3  # correlation of neighbours below which few counts, or fractions, are noise
 
-    Overwrites ``values``.
+
+def apply_window(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Scale pixels (H, W) of any range to float32 in [0, 255]; what is not finite becomes 0.
+
+    A background of one value, as skull stripping leaves it, is no part of the window.
 
     Raises:
-        UnusableSliceError: Most pixels are not finite, or all that are have one value.
+        UnusableSliceError: Most pixels are not finite, or there is nothing but noise or one value.
     """
+    values: NDArray[np.floating] = (
+        pixels.astype(np.float32) if pixels.dtype.itemsize <= 2 else pixels.astype(np.float64)
+    )
     finite = np.isfinite(values)
     missing = 1.0 - float(finite.mean())
     if missing > MAX_MISSING:
         raise UnusableSliceError(f"{missing:.0%} of the pixels are not finite")
-    low, high = _ends(values if missing == 0 else values[finite])
+    usable = values[finite]
+    _refuse_air(values, usable)
+    ground = _background(values, usable)
+    low, high = _ends(usable, ground)
+    if ground is not None and ground < high:
+        finite &= values != ground
     np.clip(values, low, high, out=values)
     values -= low
     values *= 255.0 / (high - low)
@@ -36,11 +51,53 @@ def apply_window(values: NDArray[np.floating]) -> NDArray[np.float32]:
     return values.astype(np.float32, copy=False)
 
 
-def _ends(usable: NDArray[np.floating]) -> tuple[float, float]:
+def _ends(usable: NDArray[np.floating], ground: float | None) -> tuple[float, float]:
     """The percentiles, or the extremes where those are equal (a dot on a plain background)."""
-    low, high = (float(end) for end in np.percentile(usable, PERCENTILES))
-    if low == high:
-        low, high = float(usable.min()), float(usable.max())
+    foreground = usable if ground is None else usable[usable != ground]
+    if len(foreground):
+        low, high = (float(end) for end in np.percentile(foreground, PERCENTILES))
+        if ground is not None and low - (high - low) <= ground < low:
+            low = ground  # near enough to leave the foreground most of the levels
+        if low < high:
+            return low, high
+    low, high = float(usable.min()), float(usable.max())
     if low == high:
         raise UnusableSliceError("blank: every pixel has the same value")
     return low, high
+
+
+def _background(values: NDArray[np.floating], usable: NDArray[np.floating]) -> float | None:
+    """The one value that the border has, or else the smallest, where a tenth of all have it."""
+    border = np.concatenate([values[0], values[-1], values[:, 0], values[:, -1]])
+    border = np.sort(border[np.isfinite(border)])
+    candidates = [float(usable.min())]
+    if len(border):
+        middle = border[len(border) // 2]
+        if np.mean(border == middle) >= 0.5:
+            candidates.insert(0, float(middle))
+    for value in candidates:
+        if np.mean(usable == value) >= _MIN_GROUND:
+            return value
+    return None
+
+
+def _refuse_air(values: NDArray[np.floating], usable: NDArray[np.floating]) -> None:
+    """Refuse a slice above or below the head, which holds nothing but a scanner's noise."""
+    low, high = (float(end) for end in np.percentile(usable, (0.1, 99.9)))
+    if low == high:
+        return
+    is_counted = bool(np.array_equal(usable, np.rint(usable)))
+    if is_counted and high - low < MIN_COUNTS:
+        raise UnusableSliceError(f"blank: all pixels within {high - low:.0f} counts")
+    if is_counted and high - low >= _FEW_COUNTS:
+        return
+    if _correlation(np.clip(values, low, high)) < _ALIKE[0 if is_counted else 1]:
+        raise UnusableSliceError("blank: nothing but noise")
+
+
+def _correlation(values: NDArray[np.floating]) -> float:
+    """Of each pixel with the one to its right, from -1 to 1; 1 where that is not defined."""
+    scale = max(float(np.nanmax(np.abs(values))), 1e-300)
+    centred = np.nan_to_num(values / scale - np.nanmean(values / scale))
+    spread = float(np.mean(np.square(centred)))
+    return float(np.mean(centred[:, 1:] * centred[:, :-1])) / spread if spread > 0 else 1.0

@@ -136,7 +136,7 @@ def open_pack(
         mapped = np.memmap(
             done.snapshot.rows, np.uint8, "c", shape=(int(rows[-1]) + 1, 1, height, width)
         )
-    _warn_of_duplicates(used)
+    _check_variety(used, source.uri)
     fingerprint = _fingerprint(used, shape)
     _check_agreement(ranks, fingerprint)
     return Pack(
@@ -178,7 +178,7 @@ def _check_refusals(manifest: tuple[ManifestEntry, ...], uri: str, max_percent: 
             f"{len(refused)} of {len(objects)} objects under {uri} are no slices "
             f"({percent:.1f} %, {max_percent:g} % is allowed)"
         )
-        remedy = "remove them or raise MRIGAN_MAX_REFUSED"
+        remedy = "remove them, leave them out with MRIGAN_EXCLUDE, or raise MRIGAN_MAX_REFUSED"
     else:
         return
     raise RefusedError(
@@ -204,8 +204,15 @@ def _reasons(refused: Sequence[ManifestEntry]) -> str:
     return ", ".join(shown)
 
 
-def _warn_of_duplicates(used: Sequence[ManifestEntry]) -> None:
-    extra = len(used) - len({entry.sha256 for entry in used})
+def _check_variety(used: Sequence[ManifestEntry], uri: str) -> None:
+    """Warn of copies, and refuse slices that are all alike: there is nothing to learn of them."""
+    distinct = len({entry.sha256 for entry in used})
+    extra = len(used) - distinct
+    if extra and distinct == 1:
+        raise DataError(
+            f"all {len(used):,} slices under {uri} have the same pixels, as {used[0].key!r} and "
+            f"{used[-1].key!r}; check what wrote them"
+        )
     if extra:
         effect = "they count twice in training"
         log.warning("same_slices", extra={"copies": extra, "of": len(used), "effect": effect})

@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 
 from mrigan.data.cores import usable_cores
 from mrigan.data.formats import DECODE_VERSION, MAX_BYTES, Fit, decode
+from mrigan.data.listing import (
+    listed_one,
+    open_one_or_all,
+    refuse_object,
+    taken,
+    with_pattern,
+)
 from mrigan.data.phantom import PHANTOM_VERSION, draw
 from mrigan.data.refusal import UnusableSliceError
+from mrigan.data.selection import EVERYTHING, Selection
 from mrigan.errors import SettingsError
-from mrigan.storage.keys import ObjectInfo
-from mrigan.storage.store import Store, StoreOptions, open_store
+from mrigan.storage.keys import UNREADABLE, ObjectInfo
+from mrigan.storage.store import Store, StoreOptions
 
 _PHANTOM_URI = re.compile(r"phantom://([1-9][0-9]{0,6})/?")
 _LARGE_BYTES = 8 * 2**20
@@ -59,15 +67,17 @@ class Source(Protocol):
         ...
 
 
-def open_source(uri: str, options: StoreOptions | None = None) -> Source:
-    """Open ``s3://bucket/prefix``, a folder, or ``phantom://N``.
+def open_source(
+    uri: str, options: StoreOptions | None = None, selection: Selection = EVERYTHING
+) -> Source:
+    """Open ``s3://bucket/prefix``, a folder, one object or file, or ``phantom://N``.
 
     Raises:
         SettingsError: A phantom URI without a count.
         StorageError: The store can't be opened.
     """
     if not uri.startswith("phantom:"):
-        return StoreSource(open_store(uri, options))
+        return StoreSource(*open_one_or_all(uri, options), selection, options)
     if found := _PHANTOM_URI.fullmatch(uri):
         return PhantomSource(int(found[1]))
     raise SettingsError(f"MRIGAN_INPUT_URI: {uri!r} is no number of phantoms; try phantom://512")
@@ -85,20 +95,29 @@ class StoreSource:
     waiting costs nothing, and each picture that is being decoded takes memory.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        only: str = "",
+        selection: Selection = EVERYTHING,
+        options: StoreOptions | None = None,
+    ) -> None:
         self._store = store
+        self._options = options
+        self._only = only
+        self._selection = selection
         self._decoders = threading.BoundedSemaphore(usable_cores() + 1)
         self._one_large_object = threading.Lock()
 
     @property
     def uri(self) -> str:
-        """The store's."""
-        return self._store.uri
+        """The store's, or the one object's."""
+        return f"{self._store.uri}/{self._only}" if self._only else self._store.uri
 
     @property
     def identity(self) -> str:
-        """The store's."""
-        return self._store.identity
+        """The store's, and the one object's name."""
+        return f"{self._store.identity}/{self._only}" if self._only else self._store.identity
 
     @property
     def recipe(self) -> str:
@@ -106,11 +125,23 @@ class StoreSource:
         return f"formats {DECODE_VERSION}"
 
     def list(self) -> list[ObjectInfo]:
-        """Return what the store lists, slices or not."""
-        return self._store.list()
+        """Return what the store lists and the patterns leave, slices or not.
+
+        Raises:
+            DataError: The patterns leave nothing, or the URI is one object without an extension.
+            StorageError: The store can't be listed.
+        """
+        if self._only:
+            return listed_one(self._store, self._only)
+        infos = [*self._store.list(), *self._store.unlisted()]
+        if not infos:
+            refuse_object(self._store, self._options)
+        return taken(infos, self._selection, self._store.uri)
 
     def read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
         """Fetch and decode one object, unless the listing already tells that it is no slice."""
+        if info.etag.startswith(UNREADABLE):
+            raise UnusableSliceError(info.etag.removeprefix(UNREADABLE))
         if is_folder_marker(info.key, info.size_bytes):
             raise UnusableSliceError("folder marker")
         if info.size_bytes == 0:
@@ -125,8 +156,11 @@ class StoreSource:
 
     def _read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
         data = self._store.get(info.key, etag=info.etag)
-        with self._decoders:
-            return decode(data, height, width, fit)
+        try:
+            with self._decoders:
+                return decode(data, height, width, fit)
+        except UnusableSliceError as error:
+            raise UnusableSliceError(with_pattern(error.reason, info.key)) from error
 
 
 class PhantomSource:

@@ -2,6 +2,8 @@
 
 import math
 
+from mrigan.data.selection import Selection
+from mrigan.data.source import Source, open_source
 from mrigan.models.batchnorm import synchronise
 from mrigan.models.family import Recipe, family_of
 from mrigan.runtime.device import Hardware
@@ -9,6 +11,7 @@ from mrigan.runtime.ranks import ALONE, Ranks
 from mrigan.sagemaker.container import read_checkpoint_folder
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
+from mrigan.settings.values import patterns
 from mrigan.storage.store import StoreOptions
 from mrigan.training.compiled import compile_networks
 from mrigan.training.plan import Plan, check_groups_divide
@@ -24,6 +27,16 @@ def storage_options(settings: Settings) -> StoreOptions:
         retry_timeout_seconds=settings.storage_timeout,
         synced_folder=read_checkpoint_folder(),
     )
+
+
+def input_source(settings: Settings) -> Source:
+    """Open INPUT_URI, as every command does that reads slices.
+
+    Raises:
+        StorageError: The store can't be opened.
+    """
+    selection = Selection(patterns(settings.include), patterns(settings.exclude))
+    return open_source(settings.input_uri, storage_options(settings), selection)
 
 
 def plan_of(settings: Settings, slices: int) -> Plan:

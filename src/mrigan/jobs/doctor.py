@@ -21,9 +21,9 @@ from mrigan.artifacts.lease import holder_of
 from mrigan.artifacts.run_status import read_status
 from mrigan.data.bank import HostBank
 from mrigan.data.refusal import UnusableSliceError
-from mrigan.data.source import Source, is_folder_marker, open_source
+from mrigan.data.source import Source, is_folder_marker
 from mrigan.errors import DataError, MriganError
-from mrigan.jobs.build import fresh_state, recipe_of, storage_options
+from mrigan.jobs.build import fresh_state, input_source, recipe_of
 from mrigan.jobs.checklist import Check, go_through
 from mrigan.jobs.train.output import open_output, read_matching
 from mrigan.runtime.device import (
@@ -79,7 +79,7 @@ class _Checkup:
 
     def _input(self) -> str:
         settings = self._settings
-        source = open_source(settings.input_uri, storage_options(settings))
+        source = input_source(settings)
         began = time.perf_counter()
         self._listed = [
             info for info in source.list() if not is_folder_marker(info.key, info.size_bytes)

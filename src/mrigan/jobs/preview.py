@@ -14,9 +14,9 @@ from mrigan.artifacts.grids import render_grid
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.sampler import stream_seed
 from mrigan.data.slices import to_grey, to_unit
-from mrigan.data.source import is_folder_marker, open_source
+from mrigan.data.source import is_folder_marker
 from mrigan.errors import DataError, SettingsError
-from mrigan.jobs.build import storage_options
+from mrigan.jobs.build import input_source, storage_options
 from mrigan.models.augment import augment, draw_warp, policy_of
 from mrigan.settings.fields import Settings
 from mrigan.storage.store import open_store
@@ -68,7 +68,7 @@ def draw_sheet(
 
 def _some_slices(settings: Settings, count: int) -> NDArray[np.uint8]:
     """Read ``count`` slices at random, or as many as there are; (n, 1, H, W)."""
-    source = open_source(settings.input_uri, storage_options(settings))
+    source = input_source(settings)
     listed = [info for info in source.list() if not is_folder_marker(info.key, info.size_bytes)]
     order = random.Random(settings.seed).sample(listed, len(listed))
     found: list[NDArray[np.uint8]] = []

@@ -18,6 +18,7 @@ from mrigan.settings.values import (
     Images,
     Rate,
     Uri,
+    globs,
     is_inside,
     is_same,
     known_model,
@@ -47,6 +48,15 @@ class Settings(DeclaredSettings):
         "stretch",
         description="how a slice of another shape is brought to height × width: `stretch` changes "
         "its proportions, `pad` adds black, `crop` cuts off",
+    )
+    include: Annotated[str, AfterValidator(globs)] = Field(
+        "",
+        description="globs of the slices, separated by commas, such as `*_t1.png,flair/`; empty "
+        "takes every object",
+    )
+    exclude: Annotated[str, AfterValidator(globs)] = Field(
+        "",
+        description="globs of what to leave out, separated by commas, such as `*_mask.tif,labels/`",
     )
     max_refused: Annotated[float, BeforeValidator(percent)] = Field(
         5.0,

@@ -10,6 +10,8 @@ FREE_TO_CHANGE = frozenset(
     {
         "input_uri",  # the slices themselves are compared, by fingerprint
         "output_uri",
+        "include",  # as input_uri
+        "exclude",
         "max_refused",
         "cache_dir",
         "epochs",

@@ -1,5 +1,6 @@
 """What a setting's value may be, beyond its type: URIs, patterns, shares, rates."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,32 @@ def with_a_group(value: str) -> str:
     if value and not groups:
         raise ValueError(r"no group; put what names the volume into (...), as in ^(.*)_\d+\.png$")
     return value
+
+
+def globs(value: str) -> str:
+    """Refuse patterns that match nothing; several are separated by commas, or a JSON list."""
+    for pattern in patterns(value):
+        if not pattern.strip("/"):
+            raise ValueError("an empty pattern; write globs such as *_mask.tif,labels/")
+        if "\\" in pattern:
+            raise ValueError(f"{pattern!r} has a backslash; folders are separated by /")
+        try:
+            for inner in re.findall(r"\[!?(\]?[^\]]*)\]", pattern):
+                escaped = inner.replace("[", "\\[").replace("]", "\\]")
+                re.compile(f"[{escaped}]")
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no glob: {error}") from None
+    return value
+
+
+def patterns(value: str) -> tuple[str, ...]:
+    """The globs of a setting's value, in their order."""
+    if value.lstrip().startswith('["'):
+        try:
+            return tuple(str(pattern) for pattern in json.loads(value))
+        except ValueError as error:
+            raise ValueError(f"no list of patterns: {error}") from None
+    return tuple(part.strip() for part in re.split(r"[,\n]", value) if part.strip())
 
 
 def known_model(value: str) -> str:

@@ -30,6 +30,10 @@ class Backend(Protocol):
         """List every object below ``prefix``, sorted by key."""
         ...
 
+    def unlisted(self) -> list[ObjectInfo]:
+        """Name what the listing leaves out; each ETag is ``UNREADABLE`` and the reason."""
+        ...
+
     def put(self, key: str, data: bytes | Path) -> None:
         """Write in one step, replacing what is there."""
         ...

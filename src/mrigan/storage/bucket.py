@@ -71,6 +71,10 @@ class Bucket:
         """List objects, folder markers among them."""
         return list_objects(self._store, prefix, self._relist, has_markers=True)
 
+    def unlisted(self) -> list[ObjectInfo]:
+        """Return nothing: a bucket lists every key."""
+        return []
+
     def put(self, key: str, data: bytes | Path) -> None:
         """Write, in parts where it is large; transient failures are retried."""
         obstore.put(

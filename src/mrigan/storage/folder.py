@@ -12,7 +12,7 @@ from obstore.store import LocalStore
 from mrigan.errors import StorageError
 from mrigan.storage import creation
 from mrigan.storage.failures import Action, Target, explain
-from mrigan.storage.keys import STAGED, ObjectInfo
+from mrigan.storage.keys import STAGED, UNREADABLE, ObjectInfo
 from mrigan.storage.listing import list_objects
 from mrigan.storage.location import FolderLocation
 
@@ -49,6 +49,17 @@ class Folder:
     def listing(self, prefix: str) -> list[ObjectInfo]:
         """List files."""
         return list_objects(self.reader(), prefix, self._relist, has_markers=False)
+
+    def unlisted(self) -> list[ObjectInfo]:
+        """Name files that look half-written, links to nothing, and names that are not UTF-8."""
+        found = []
+        for folder, _, names in os.walk(self.path, followlinks=False):
+            for name in names:
+                path = Path(folder) / name
+                if reason := _unreadable(path):
+                    key = os.fsencode(path.relative_to(self.path)).decode(errors="replace")
+                    found.append(ObjectInfo(key, 0, UNREADABLE + reason, _EPOCH))
+        return found
 
     def put(self, key: str, data: bytes | Path) -> None:
         """Write under a temporary name, then rename."""
@@ -104,6 +115,20 @@ class Folder:
         if not self.path.is_dir():
             raise StorageError(f"{self.uri}: is a file, not a folder; give the folder it is in")
         return LocalStore(self.path)
+
+
+def _unreadable(path: Path) -> str:
+    """Why the listing leaves a file out; "" if it does not."""
+    if os.fsencode(path.name).decode(errors="replace") != path.name:
+        return "a name that is not UTF-8; rename it"
+    if STAGED.search(path.name):
+        return "a name that ends in # and digits, as half-written files' do; rename it"
+    if path.is_symlink() and not path.exists():
+        target = str(path.readlink())
+        if "annex/objects" in target:
+            return "a link of git-annex whose content is not here; run git annex get"
+        return "a link to a file that is not there"
+    return ""
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[Path]:

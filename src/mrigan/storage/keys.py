@@ -12,6 +12,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 # obstore writes files under temporary names of this form, and does not list such files.
 STAGED = re.compile(r"#\d+$")
 
+UNREADABLE = "unreadable: "
+"""How the ETag of a name begins that a folder has but whose file can't be read; then why."""
+
 
 @dataclass(frozen=True)
 class ObjectInfo:

@@ -13,7 +13,7 @@ Thread-safe. Not fork-safe: see ``mrigan.storage``.
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -118,6 +118,11 @@ class Store:
             found = self._again(lambda: self._backend.listing(prefix))
         self._bucket_is_there = True
         return found
+
+    def unlisted(self) -> Sequence[ObjectInfo]:
+        """Return names that ``list`` leaves out; each ETag is ``UNREADABLE`` and the reason."""
+        with self._explained("list", ""):
+            return self._backend.unlisted()
 
     def head(self, key: str) -> ObjectInfo | None:
         """Return what is known of an object without reading it; None if there is none."""

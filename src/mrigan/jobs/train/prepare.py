@@ -18,9 +18,8 @@ from mrigan.artifacts.run_status import RunStatus, now, read_status, write_statu
 from mrigan.data.holdout import split_holdout
 from mrigan.data.manifest import encode_manifest
 from mrigan.data.pack import Pack, RefusedError, open_pack
-from mrigan.data.source import open_source
 from mrigan.errors import DataError
-from mrigan.jobs.build import plan_of, storage_options
+from mrigan.jobs.build import input_source, plan_of
 from mrigan.jobs.train.initial import Initial, check_holdout
 from mrigan.jobs.train.output import open_output, read_matching
 from mrigan.runtime.device import Hardware
@@ -132,7 +131,7 @@ def pull_slices(
         SettingsError: MRIGAN_VOLUME_PATTERN does not fit the keys.
     """
     pack = open_pack(
-        open_source(settings.input_uri, storage_options(settings)),
+        input_source(settings),
         height=settings.image_height,
         width=settings.image_width,
         fit=settings.fit,
