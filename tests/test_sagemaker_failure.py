@@ -38,7 +38,7 @@ def test_characters_are_counted_not_bytes_and_the_remedy_stays(failure):
 
 def test_what_no_file_can_hold_is_replaced(failure):
     write_failure(DataError("slice-\udcff.png is no slice"))
-    assert failure.read_bytes().decode() == "DataError: slice-?.png is no slice"
+    assert failure.read_bytes().decode() == "DataError: slice-\\udcff.png is no slice"
 
 
 def test_several_problems_are_told_whole_as_far_as_there_is_room():

@@ -3,6 +3,7 @@
 Nothing here imports torch: its allocators and its compiler read their variables only once.
 """
 
+import re
 from os import environ  # noqa: TID251 - the door
 from pathlib import Path
 from typing import NamedTuple
@@ -53,6 +54,7 @@ class ProcessRank(NamedTuple):
     world_size: int
 
 
+_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD", re.IGNORECASE)
 ALONE = ProcessRank(rank=0, local_rank=0, world_size=1)
 
 
@@ -85,6 +87,11 @@ def worker_folder() -> Path | None:
 def variable_names() -> list[str]:
     """The names of all variables, for whoever looks for misspelt ones."""
     return list(environ)
+
+
+def secrets() -> tuple[str, ...]:
+    """The values of variables that hold credentials, which nothing may show."""
+    return tuple(value for name, value in environ.items() if value and _SECRET.search(name))
 
 
 def set_default(name: str, value: str) -> None:

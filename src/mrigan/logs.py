@@ -11,6 +11,8 @@ import sys
 import time
 from typing import IO
 
+from mrigan.redaction import redact, shown
+
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _QUOTED = re.compile(r"[\s\"]")  # what would end a value, or begin a quoted one
 _NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
@@ -91,12 +93,16 @@ class _Standard(logging.StreamHandler[IO[str]]):
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
+        return shown(self._format(record))
+
+    def _format(self, record: logging.LogRecord) -> str:
         if record.levelno == logging.ERROR and not record.exc_info:
             return f"mrigan: {facts(record).get('reason', record.getMessage())}"
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         level = "" if record.levelno == logging.INFO else f"{record.levelname} "
         pairs = "".join(f" {name}={_plain(value)}" for name, value in facts(record).items())
-        line = f"{clock} {level}{record.getMessage().strip()}{pairs}".replace("\n", " ")
+        line = f"{clock} {level}{record.getMessage().strip()}{pairs}"
+        line = line.replace("\n", " ").replace("\t", " ")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -110,7 +116,7 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return redact(json.dumps(line, default=str))
 
 
 def _plain(value: object) -> str:

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter
 
 from mrigan.artifacts import run_tree
 from mrigan.errors import StorageError
+from mrigan.redaction import shown
 from mrigan.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def read_status(store: Store) -> RunStatus | None:
 
 def write_status(store: Store, status: RunStatus) -> None:
     """Write ``status``, as of now."""
-    run_tree.write_json(store, run_tree.STATUS, {**asdict(status), "updated": now()})
+    told = {**asdict(status), "reason": shown(status.reason), "updated": now()}
+    run_tree.write_json(store, run_tree.STATUS, told)
 
 
 def record_end(store: Store, state: State, *, reason: str, exit_status: int | None = None) -> None:

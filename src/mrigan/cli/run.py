@@ -49,6 +49,8 @@ def run(arguments: Sequence[str]) -> int:
         status = error.exit_status if isinstance(error, MriganError) else MriganError.exit_status
         note_end(status, is_echo=is_echo)
         return status
+    finally:
+        stop.end()
 
 
 def _without_command(parser: argparse.ArgumentParser, unknown: list[str]) -> int:

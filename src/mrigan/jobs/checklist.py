@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mrigan.errors import MriganError, UncheckedError
+from mrigan.redaction import shown
 
 log = logging.getLogger(__name__)
 
@@ -64,5 +65,5 @@ def _write(check: Check, status: int | None, found: str, log_format: str, failed
     mark = Text(f"{failed:8}", "bold red") if status else Text("ok      ", "green")
     if status is None:
         mark = Text("unknown ", "yellow")
-    line = Text.assemble(mark, Text(f"{check.name:9}", "bold"), found)
+    line = Text.assemble(mark, Text(f"{check.name:9}", "bold"), shown(found))
     Console(soft_wrap=True, highlight=False).print(line)

@@ -12,7 +12,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -56,12 +55,17 @@ class StopRequest:
         self.effect = "stopping as soon as the program has started"
         self.last_words: Callable[[], None] = lambda: None
         self._heard = self._handled = 0
+        self._is_over = threading.Event()
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT; call from the main thread."""
         for number in _STOPS:
             signal.signal(number, self._note)
         _Listener.tell(self)
+
+    def end(self) -> None:
+        """The command has ended by itself: nothing is left to be stopped."""
+        self._is_over.set()
 
     def __bool__(self) -> bool:
         return bool(self.signal_name)
@@ -103,7 +107,8 @@ class StopRequest:
 
     def _end(self) -> None:
         """End the process where the main thread, in a library's code, does not."""
-        time.sleep(_GRACE_SECONDS)
+        if self._is_over.wait(_GRACE_SECONDS):
+            return
         self.last_words()
         sys.stdout.flush()
         os._exit(130)

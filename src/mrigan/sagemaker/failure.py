@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from mrigan.errors import MriganError, SettingsError
+from mrigan.redaction import shown
 from mrigan.sagemaker.container import failure_path
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def write_failure(error: BaseException | str) -> None:
     Args:
         error: Its class, message and remedy are written, or a text as it is; never a traceback.
     """
-    text = error if isinstance(error, str) else describe(error)
+    text = shown(error if isinstance(error, str) else describe(error))
     try:
         _write(failure_path(), text)
     except OSError as unwritten:

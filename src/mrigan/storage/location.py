@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mrigan.errors import StorageError
+from mrigan.redaction import has_user
 from mrigan.storage.keys import key_problem
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?=//)")
+_SLIP = re.compile(r"(s3|file|https?|gs|phantom):", re.IGNORECASE)
 # Old buckets in us-east-1 may have capitals and underscores.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 _FORMS = "give s3://bucket/prefix or a folder"
@@ -53,6 +55,8 @@ def parse_uri(uri: str) -> BucketLocation | FolderLocation:
         return _bucket(rest)
     if scheme == "file":
         return _folder(_file_path(rest))
+    if not scheme and (slip := _SLIP.match(uri)):
+        raise StorageError(f"{slip[1]}: is followed by two slashes, as in {slip[1]}://; {_FORMS}")
     if scheme:
         raise StorageError(f"{scheme}://: no such kind of store; {_FORMS}")
     return _folder(uri)
@@ -61,15 +65,15 @@ def parse_uri(uri: str) -> BucketLocation | FolderLocation:
 def _bucket(rest: str) -> BucketLocation:
     bucket, _, prefix = rest.partition("/")
     prefix = prefix.rstrip("/")
-    if "@" in bucket:
+    if has_user(rest):
         raise StorageError(
             "s3://…@…: credentials don't belong in a URI; set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         )
     if not _BUCKET.fullmatch(bucket):
         raise StorageError(
-            f"s3://{rest}: {bucket!r} is no bucket's name (3 to 255 letters, digits, '.', '-', "
-            "'_'); give s3://bucket/prefix"
+            f"s3://{rest}: that is no bucket's name (3 to 255 letters, digits, '.', '-', '_'); "
+            "give s3://bucket/prefix"
         )
     if prefix and (problem := key_problem(prefix, is_s3=True)):
         raise StorageError(f"s3://{rest}: {problem}; give s3://bucket/prefix")

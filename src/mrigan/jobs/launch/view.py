@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mrigan.jobs.bars import Bars
+from mrigan.redaction import printable
 from mrigan.sagemaker.events import Ended, Event, Notice, StatusChanged
 from mrigan.sagemaker.job_log import LogLine
 
@@ -70,7 +71,7 @@ class LineView:
             case LogLine() if self._as_json:
                 log.info("log", extra={"host": event.host, "line": event.text})
             case LogLine():
-                sys.stdout.write(f"{_with_host(event)}\n")
+                sys.stdout.write(f"{printable(_with_host(event))}\n")
                 sys.stdout.flush()
             case Ended():
                 pass
@@ -112,6 +113,7 @@ class LiveView(Bars):
         )
 
     def _print(self, text: Text) -> None:
+        text.plain = printable(text.plain)
         self._console.print(text, soft_wrap=True, highlight=False)
 
 
