@@ -17,7 +17,7 @@ _HIDDEN = "…"
 _USER = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*:/{0,3})([^\s'\"]+)@")
 _PARAMETER = re.compile(
     r"((?:X-Amz-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|sig|token|"
-    r"access_token|password|passwd|pwd|secret|secret_access_key|api_?key|session_token)=)[^&\s'\"]+",
+    r"access_token|password|passwd|pwd|secret|secret_access_key|api_?key|session_token)(?:=|%3D))[^&\s'\"]+",
     re.IGNORECASE,
 )
 _SHORTEST_SECRET = 6  # a shorter one would hide parts of ordinary words
