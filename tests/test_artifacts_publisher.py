@@ -211,6 +211,7 @@ def test_a_store_that_keeps_failing_ends_the_training_thread(open_publisher):
     def train():
         for _ in range(100 * DEADLINE_SECONDS):
             publisher.submit("metrics", lambda _: None)
+            publisher.check()
             time.sleep(0.01)
 
     with pytest.raises(StorageError, match="SlowDown"):
@@ -227,6 +228,7 @@ def test_a_thread_that_waits_for_room_hears_of_the_failure(open_publisher):
         for number in range(3):
             publisher.submit(f"grid {number}", lambda _: None, size_bytes=1)
             publisher.submit_behind_all("checkpoint", lambda _: None)
+        publisher.check()
 
     with pytest.raises(StorageError, match="SlowDown"):
         train()

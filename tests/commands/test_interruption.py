@@ -191,9 +191,9 @@ def test_a_stop_in_the_middle_of_an_epoch_is_in_no_number_afterwards(
     train, tmp_path, finished_in_folder, content, assert_same_run
 ):
     uri = str(tmp_path / "run")
-    ended = train(uri, at="machine device", do=stop_with(signal.SIGTERM))
+    ended = train(uri, at="memory weights_mib", do=stop_with(signal.SIGTERM))
     assert ended.status == 143
-    assert list_checkpoints(open_store(uri)) == [8]  # a step, however early the stop
+    assert list_checkpoints(open_store(uri)) == [8]  # the first step
     assert train(uri).status == 0
     assert_same_run(content(uri), content(finished_in_folder.uri))
 

@@ -180,7 +180,7 @@ def test_the_end_says_where_everything_is(finished, content):
     assert f"completed epochs=3 uri={_quoted(finished.uri)}" in out
     said = [line.split("=", 1)[1].strip('"') for line in out.splitlines() if " published " in line]
     keys = [uri.removeprefix(f"{finished.uri}/") for uri in said]
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert content(finished.uri).keys() >= set(keys)
 
 

@@ -107,7 +107,7 @@ def test_an_instance_s_train_is_the_repository_s_with_its_settings(instance, too
         yaml.safe_load(path.read_text())["services"]["train"]
         for path in (written, REPO / "docker-compose.yml", REPO / "docker-compose.gpu.yml")
     )
-    replaced = {"image", "build", "pull_policy", "environment", "depends_on"}
+    replaced = {"image", "build", "pull_policy", "environment", "env_file", "depends_on"}
     expected = {key: value for key, value in (base | gpu).items() if key not in replaced}
     assert {
         key: value for key, value in ours.items() if key not in {"image", "env_file"}
