@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from mrigan.errors import SettingsError, StorageError
 from mrigan.jobs.fetch.fetch import fetch, parse_parts
 from mrigan.jobs.fetch.item import fetch_item
 from mrigan.jobs.fetch.selection import select_artifacts
-from mrigan.storage.store import open_store
+from mrigan.storage.store import Store, open_store
 
 TENSORS = os.urandom(40_001)
 
@@ -226,6 +227,61 @@ def test_a_place_that_cannot_be_written_to_is_named(local_run, tmp_path):
     (tmp_path / "file").write_bytes(b"x")
     with pytest.raises(
         StorageError,
-        match=r"files were not fetched to .*/file: .*a file and a folder would have one",
+        match=r"/file.*a file and a folder would have one",
     ):
         fetch(local_run.uri, tmp_path / "file")
+
+
+def test_a_folder_holds_one_run_and_refuses_another(run, here, tmp_path):
+    fetch(run.uri, here)
+    other = publish(str(tmp_path / "other run"))
+    other.put("run.json", json.dumps({"identity": {"seed": 1}}).encode())
+    before = files_in(here)
+    with pytest.raises(StorageError, match=r"holds another run.*already; fetch .* to another fol"):
+        fetch(other.uri, here)
+    assert files_in(here) == before
+    assert fetch(run.uri, here).kept_files == len(RUN)
+
+
+def test_a_run_s_files_that_do_not_say_whose_they_are_are_not_mixed_with_others(run, here):
+    here.mkdir(parents=True)
+    (here / "status.json").write_text("{}")
+    with pytest.raises(StorageError, match=r"no run\.json that says which"):
+        fetch(run.uri, here)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "metrics.jsonl",
+        "metrics.jsonl.part",
+        "run.json.part",
+        "checkpoints",
+        "checkpoints/000000512.json.part",
+        "model/generator.safetensors.part.etag",
+        "samples/real.png",
+    ],
+)
+def test_nothing_is_written_through_a_link_below_the_folder(run, here, tmp_path, link):
+    target = tmp_path / "elsewhere"
+    path = here / link
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_folder = link == "checkpoints"
+    target.mkdir() if is_folder else target.write_text("mine")
+    path.symlink_to(target)
+    with pytest.raises(StorageError, match="is a link, to which nothing is fetched; remove it"):
+        fetch(run.uri, here)
+    assert list(target.iterdir()) == [] if is_folder else target.read_text() == "mine"
+
+
+@pytest.mark.parametrize("key", ["checkpoints/../../x.pt", "samples//a.png", "samples/a\nb.png"])
+def test_a_key_that_no_file_can_have_is_skipped_and_the_rest_comes(run, here, monkeypatch, key):
+    listed, real = run.list()[0], Store.list
+
+    def with_odd(store, prefix=""):
+        return [*real(store, prefix), replace(listed, key=key)]
+
+    monkeypatch.setattr(Store, "list", with_odd)
+    summary = fetch(run.uri, here)
+    assert summary.skipped == (key,)
+    assert files_in(here) == RUN

@@ -115,7 +115,8 @@ def test_what_can_not_be_drawn_is_refused_at_once(mrigan, tmp_path):
     assert ended.err.splitlines() == [
         "mrigan: --count: must be at least 1",
         "mrigan: --height and --width: must be at least 32 pixels",
-        f"mrigan: --from: {tmp_path / 'empty'} holds no files; name a folder of slices, with compose by SLICES, or leave it out",
+        f"mrigan: --from: {tmp_path / 'empty'} holds no files; name a folder of slices, with "
+        "compose by SLICES, or leave it out",
     ]
     assert not (tmp_path / "out").exists()
 

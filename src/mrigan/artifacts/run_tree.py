@@ -5,6 +5,7 @@ Names never change and zero-padded numbers keep lexical order the order of time.
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -33,6 +34,18 @@ BEST_CONFIG = "model/best.json"
 
 
 JsonObject = dict[str, Any]  # as the json module has it; structs read their own from it
+
+
+_ARTIFACT = re.compile(
+    r"(status|run)\.json|metrics\.jsonl|report\.html|data/manifest\.jsonl|plots/losses\.png"
+    r"|samples/(real|epoch-\d+)\.png|model/[a-z]+\.(safetensors|json)"
+    r"|checkpoints/(unverified/)?\d+\.(pt|json)|lease/\d+\.json"
+)
+
+
+def is_artifact(key: str) -> bool:
+    """Whether a run writes an object of this key."""
+    return _ARTIFACT.fullmatch(key) is not None
 
 
 def sample_grid(epoch: int) -> str:

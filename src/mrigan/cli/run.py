@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -65,8 +66,44 @@ def _problems(error: Exception) -> tuple[str, ...]:
         return error.problems
     if isinstance(error, MriganError):
         return (str(error),)
+    if (lack := _lacking(error)) is not None:
+        return (lack,)
     hint = "this is a bug of mrigan, please report it; --debug shows where"
     return (f"{type(error).__name__}: {error} ({hint})",)
+
+
+_LACKS = (
+    (
+        r"No usable temporary directory|Read-only file system",
+        "nothing can be written here",
+        "let TMPDIR and MRIGAN_CACHE_DIR be folders that it can write (docker: --tmpfs /tmp)",
+    ),
+    (
+        r"Could not determine home directory|getpwuid|uid not found|no username set",
+        "this user has no home folder",
+        "set HOME and MRIGAN_CACHE_DIR to folders that it can write",
+    ),
+    (
+        r"can't start new thread|pthread_create|Resource temporarily unavailable",
+        "no more threads can be started",
+        "raise ulimit -u and ulimit -v, or give the container more memory",
+    ),
+    (
+        r"failed to map segment|[Cc]annot allocate memory|DefaultCPUAllocator|not enough memory"
+        r"|std::bad_alloc|Unable to allocate",
+        "there is too little memory",
+        "raise ulimit -v, give the container more memory, or lower MRIGAN_MICRO_BATCH",
+    ),
+)
+
+
+def _lacking(error: Exception) -> str | None:
+    """What this process lacks, where that is what has failed, and how to give it."""
+    text = f"{type(error).__name__}: {error}"
+    for pattern, lack, remedy in _LACKS:
+        if re.search(pattern, text) or (isinstance(error, MemoryError) and "memory" in lack):
+            return f"{lack} ({' '.join(text.split())[:160]}); {remedy}"
+    return None
 
 
 def _is_the_job(options: argparse.Namespace) -> bool:

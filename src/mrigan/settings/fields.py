@@ -21,6 +21,7 @@ from mrigan.settings.values import (
     globs,
     is_inside,
     is_same,
+    known_folder,
     known_model,
     percent,
     with_a_group,
@@ -64,7 +65,7 @@ class Settings(DeclaredSettings):
         le=100,
         description="objects that may be unusable before the job stops, percent of those listed",
     )
-    cache_dir: Path = Field(
+    cache_dir: Annotated[Path, AfterValidator(known_folder)] = Field(
         default_factory=default_cache_dir,
         json_schema_extra={"default": "~/.cache/mrigan"},
         description="folder of the decoded slices, reused by the next start",
@@ -83,7 +84,7 @@ class Settings(DeclaredSettings):
         le=4096,
         description="numbers in one latent vector",
     )
-    epochs: Count = Field(500, description="passes over the slices")
+    epochs: int = Field(500, ge=1, le=10_000_000, description="passes over the slices")
     batch_size: Count = Field(
         32, description="images that `dcgan`'s BatchNorm sees at a time (a group of images)"
     )
@@ -151,6 +152,7 @@ class Settings(DeclaredSettings):
     freeze_d: int = Field(
         0,
         ge=0,
+        le=64,
         description="with `init_from`: how many of D's resolutions, from the image on, stay as "
         "they are",
     )
@@ -186,7 +188,11 @@ class Settings(DeclaredSettings):
         10, description="epochs between checkpoints; more where writing them would slow training"
     )
     checkpoint_minutes: float = Field(
-        10.0, gt=0, allow_inf_nan=False, description="a checkpoint at least this often, minutes"
+        10.0,
+        gt=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="a checkpoint at least this often, minutes",
     )
     keep_checkpoints: Count = Field(3, description="newest checkpoints kept")
 
@@ -213,6 +219,7 @@ class Settings(DeclaredSettings):
     storage_timeout: float = Field(
         180.0,
         gt=0,
+        le=86_400,
         allow_inf_nan=False,
         description="time after which a failing storage request is given up, seconds",
     )

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field
 
@@ -17,10 +18,14 @@ def percent(value: object) -> object:
 
 def with_a_group(value: str) -> str:
     """Refuse a regular expression that picks nothing out."""
+    if len(value) > _LONGEST_PATTERN:
+        raise ValueError(f"has {len(value):,} characters; {_LONGEST_PATTERN:,} is the limit")
     try:
         groups = re.compile(value).groups
     except re.error as error:
         raise ValueError(f"no regular expression: {error}") from None
+    except (RecursionError, OverflowError, MemoryError):
+        raise ValueError("a regular expression that is nested or repeats too much") from None
     if value and not groups:
         raise ValueError(r"no group; put what names the volume into (...), as in ^(.*)_\d+\.png$")
     return value
@@ -61,13 +66,24 @@ def known_model(value: str) -> str:
 
 
 def _known_uri(value: str) -> str:
+    if "\0" in value or not value.strip():
+        raise ValueError("names no place; use s3://bucket/prefix or a folder")
     scheme, separator, rest = value.partition("://")
     if separator and scheme not in {"s3", "file", "phantom"}:
         raise ValueError(f"{scheme}:// is not supported; use s3://bucket/prefix or a folder")
     if separator and not rest.strip("/"):
         raise ValueError(f"nothing follows {scheme}://; name what is meant")
-    if scheme == "phantom" and separator and not (rest.isdecimal() and int(rest) > 0):
+    is_number = rest.isdecimal() and len(rest) <= 7 and int(rest) > 0
+    if scheme == "phantom" and separator and not is_number:
         raise ValueError("phantom:// takes a number of slices, as in phantom://512")
+    if not separator or scheme == "file":
+        folder_of(value)
+    return value
+
+
+def known_folder(value: Path) -> Path:
+    """Refuse the folder of a user that does not exist."""
+    folder_of(str(value))
     return value
 
 
@@ -81,8 +97,9 @@ def writable_uri(value: str) -> str:
 Uri = Annotated[str, Field(min_length=1), AfterValidator(_known_uri)]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-Images = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=65_536)]
+Images = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
+_LONGEST_PATTERN = 1_000
 
 
 def is_inside(inner: str, outer: str) -> bool:
@@ -90,8 +107,9 @@ def is_inside(inner: str, outer: str) -> bool:
     if inner.startswith("s3://") != outer.startswith("s3://") or outer.startswith("phantom://"):
         return False
     if inner.startswith("s3://"):
-        return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
-    return _folder(inner).is_relative_to(_folder(outer))
+        inside, outside = (re.sub("/+", "/", f"{uri}/") for uri in (inner, outer))
+        return inside.startswith(outside)
+    return folder_of(inner).is_relative_to(folder_of(outer))
 
 
 def is_same(one: str, other: str) -> bool:
@@ -99,5 +117,16 @@ def is_same(one: str, other: str) -> bool:
     return is_inside(one, other) and is_inside(other, one)
 
 
-def _folder(uri: str) -> Path:
-    return Path(uri.removeprefix("file://")).expanduser().resolve()
+def folder_of(uri: str) -> Path:
+    """The folder that a path or ``file://`` URI (percent-encoded) names; links are followed.
+
+    Raises:
+        ValueError: It is in the home of a user that is not known, or no file can have such a name.
+    """
+    if uri.lower().startswith("file://"):
+        host, slash, path = uri[len("file://") :].partition("/")
+        uri = unquote(f"{'' if host.lower() == 'localhost' else host}{slash}{path}")
+    try:
+        return Path(uri).expanduser().resolve()
+    except (RuntimeError, OSError, ValueError):
+        raise ValueError("no folder can have that name, or its user is not known") from None

@@ -56,6 +56,10 @@ class Backend(Protocol):
         """Find out, by trying, whether ``create`` is atomic here."""
         ...
 
+    def remove_unfinished(self, is_ours: Callable[[str], bool]) -> None:
+        """Remove what killed writers have left of the keys that ``is_ours`` knows."""
+        ...
+
     def delete(self, key: str) -> None:
         """Remove an object; a missing one may raise FileNotFoundError."""
         ...

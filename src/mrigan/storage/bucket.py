@@ -96,6 +96,10 @@ class Bucket:
         """Try it on a scratch object."""
         return creation.refuses_second_write(self._single_put(1), retries=retries)
 
+    def remove_unfinished(self, is_ours: Callable[[str], bool]) -> None:
+        """Nothing: what was not finished is not there."""
+        del is_ours
+
     def delete(self, key: str) -> None:
         """Remove an object."""
         obstore.delete(self._store, key)

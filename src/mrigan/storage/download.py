@@ -4,6 +4,7 @@ A file beside the ``.part`` holds the object's ETag; a ``.part`` of another vers
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -44,7 +45,7 @@ class PartFile:
         """Start from the beginning."""
         self.part.parent.mkdir(parents=True, exist_ok=True)
         self.discard()
-        self.part.touch()
+        self.part.touch(exist_ok=False)
         self._etag.write_text(etag)
 
     def finish(self) -> None:
@@ -139,7 +140,9 @@ def _receive(
     received = result.range[0]
     on_bytes(received)
     try:
-        with file.part.open("r+b") as out:
+        # No link: it would lead out of the folder.
+        descriptor = os.open(file.part, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        with os.fdopen(descriptor, "r+b") as out:
             out.seek(received)
             out.truncate()
             for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):

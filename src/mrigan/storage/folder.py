@@ -73,6 +73,13 @@ class Folder:
         """Try it on a scratch file."""
         return creation.refuses_second_write(self._writer(), retries=retries)
 
+    def remove_unfinished(self, is_ours: Callable[[str], bool]) -> None:
+        """Remove half-written files, which obstore names as the file with ``#`` and a number."""
+        for path in self.path.rglob("*#*"):
+            key = STAGED.sub("", path.relative_to(self.path).as_posix())
+            if STAGED.search(path.name) and is_ours(key) and path.is_file():
+                path.unlink(missing_ok=True)
+
     def delete(self, key: str) -> None:
         """Remove a file."""
         obstore.delete(self._writer(), key)

@@ -131,7 +131,7 @@ class Store:
             if not self._backend.exists():
                 return None
             try:
-                return info_of(obstore.head(self._backend.reader(), key))
+                return info_of(self._again(lambda: obstore.head(self._backend.reader(), key)))
             except STORE_ERRORS as error:
                 missing = isinstance(error, FileNotFoundError)
                 if missing and (self._bucket_is_there or not self.is_s3):
@@ -230,6 +230,14 @@ class Store:
             self._check(each, "write")
         with self._explained("write", to):
             self._backend.move(key, to)
+
+    def remove_unfinished(self, is_ours: Callable[[str], bool]) -> None:
+        """Remove what killed processes have left half-written under keys that ``is_ours`` knows.
+
+        Only where no process writes them now.
+        """
+        with self._explained("delete", ""):
+            self._backend.remove_unfinished(is_ours)
 
     def delete(self, key: str) -> None:
         """Remove an object, if there is one."""

@@ -27,6 +27,7 @@ from rich.progress import (
 )
 
 from mrigan.errors import StorageError
+from mrigan.jobs.fetch.folder import bring_run_facts
 from mrigan.jobs.fetch.item import Outcome, fetch_item
 from mrigan.jobs.fetch.selection import Item, Selection, parse_parts, select_artifacts
 from mrigan.storage.store import Store, StoreOptions, open_store
@@ -85,13 +86,15 @@ def fetch(
         should_stop: Asked five times a second; the next call continues unfinished downloads.
 
     Raises:
-        StorageError: No run there, no space here, or files that could not be read or verified.
+        StorageError: No run there, another one here, no space, or files that could not be read,
+            verified or written.
     """
     started = time.monotonic()
     store = open_store(uri, options)
     folder = folder.expanduser().absolute()
     if not store.is_s3 and folder.resolve() == Path(store.uri).resolve():
         raise StorageError(f"{folder}: the run is in this very folder; choose another")
+    new_bytes = bring_run_facts(store, folder)
     selection = select_artifacts(store, only)
     _check_space(selection, folder)
     with _progress(selection.size_bytes) as advance:
@@ -104,9 +107,9 @@ def fetch(
     fetched = [item.info.size_bytes for item, outcome in outcomes.items() if outcome == "fetched"]
     gone = tuple(item.info.key for item, outcome in outcomes.items() if outcome == "gone")
     summary = FetchSummary(
-        fetched_files=files["fetched"],
-        fetched_bytes=sum(fetched),
-        kept_files=files["kept"],
+        fetched_files=files["fetched"] + bool(new_bytes),
+        fetched_bytes=sum(fetched) + new_bytes,
+        kept_files=files["kept"] - bool(new_bytes),
         skipped=selection.skipped + gone,
         interrupted=interrupted,
         seconds=time.monotonic() - started,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from mrigan.errors import StorageError
+from mrigan.jobs.fetch.folder import check_no_links
 from mrigan.jobs.fetch.selection import Item, read_record
 from mrigan.storage.store import ObjectInfo, Store
 
@@ -35,6 +36,8 @@ def fetch_item(store: Store, item: Item, folder: Path, on_bytes: Callable[[int],
 
 
 def _fetch_item(store: Store, item: Item, folder: Path, on_bytes: Callable[[int], None]) -> Outcome:
+    for key in (item.info.key, *([item.record.key] if item.record else [])):
+        check_no_links(folder, key)
     path = folder / item.info.key
     if _is_here(path, item, is_s3=store.is_s3):
         on_bytes(item.info.size_bytes)
@@ -98,5 +101,7 @@ def _digest(path: Path, algorithm: str) -> str:
 
 def _write(path: Path, body: bytes) -> None:
     part = path.with_name(f"{path.name}.part")
-    part.write_bytes(body)
+    part.unlink(missing_ok=True)
+    with part.open("xb") as out:  # not through a link
+        out.write(body)
     part.replace(path)

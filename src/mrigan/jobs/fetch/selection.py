@@ -4,14 +4,16 @@ Tensors come with the JSON that holds their sha256 (``checkpoints/N.json``, ``mo
 The JSON is written last, as in the run, so that its presence means that the tensors are complete.
 """
 
-import json
 import logging
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mrigan.artifacts import lease, run_tree
+from mrigan.documents import DocumentError, parse_object
 from mrigan.errors import SettingsError, StorageError
 from mrigan.sagemaker.contract import PLATFORM_FOLDER
+from mrigan.storage.keys import key_problem
 from mrigan.storage.store import ObjectInfo, Store
 
 log = logging.getLogger(__name__)
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 PARTS = ("samples", "plots", "model", "checkpoints")
 _ALWAYS = {run_tree.STATUS, run_tree.RUN, run_tree.RUN_BEFORE, run_tree.METRICS, run_tree.REPORT}
 _SHOWN = 5
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _RECORDS = {
     run_tree.GENERATOR: run_tree.GENERATOR_CONFIG,
     run_tree.BEST: run_tree.BEST_CONFIG,
@@ -89,8 +92,13 @@ def select_artifacts(store: Store, only: frozenset[str]) -> Selection:
     if all(info.key != run_tree.STATUS for info in found):
         raise _no_run(store, found)
     wanted = {info.key: info for info in found if _is_wanted(info.key, only)}
-    pairs = [(key, _record_key(key)) for key in wanted if _record_key(key)]
     items, skipped = [], []
+    for key in [key for key in wanted if key_problem(key, is_s3=False)]:
+        del wanted[key]
+        skipped.append(key)
+        reason = key_problem(key, is_s3=False)
+        log.warning("artifact_skipped", extra={"key": key, "reason": reason})
+    pairs = [(key, _record_key(key)) for key in wanted if _record_key(key)]
     for key, record_key in pairs:
         info = wanted.pop(key)
         record = read_record(store, record_key) if wanted.pop(record_key, None) else None
@@ -117,11 +125,12 @@ def read_record(store: Store, key: str) -> Record | None:
         return None
     body = store.get(key)
     try:
-        facts = json.loads(body)
-    except ValueError:
+        sha256 = parse_object(body).get("sha256")
+    except DocumentError:
         return None
-    sha256 = facts.get("sha256") if isinstance(facts, dict) else None
-    return Record(key, body, sha256) if isinstance(sha256, str) and sha256 else None
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        return None
+    return Record(key, body, sha256)
 
 
 def _is_wanted(key: str, only: frozenset[str]) -> bool:

@@ -103,6 +103,7 @@ def hold(found: FoundRun, stop: StopRequest) -> FoundRun:
     settings, store = found.settings, found.store
     lease = take(store, take_over=settings.take_over, should_stop=lambda: bool(stop))
     try:
+        store.remove_unfinished(run_tree.is_artifact)
         return replace(_look(settings, store), lease=lease)
     except Exception:
         lease.release()

@@ -1,0 +1,79 @@
+"""The folder that a run is fetched to: of one run only, and without links out of it."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from mrigan.artifacts import run_tree
+from mrigan.documents import DocumentError, parse_object
+from mrigan.errors import StorageError
+from mrigan.storage.store import Store
+
+_RUNS = (run_tree.RUN, run_tree.RUN_BEFORE)
+
+
+def bring_run_facts(store: Store, folder: Path) -> int:
+    """Refuse to bring a run to a folder that holds another one: ``train`` would mix them.
+
+    A folder says which run it holds by the run.json in it, which is brought before anything else.
+
+    Returns:
+        Its size in bytes, if it was not there before; else 0.
+
+    Raises:
+        StorageError: It holds another run; or what it holds is a run and does not say which.
+    """
+    theirs = _who(run_tree.read_json(store, name) for name in _RUNS if store.head(name))
+    ours = _who(_read(folder / name) for name in _RUNS if (folder / name).is_file())
+    has_run = (folder / run_tree.STATUS).exists() or any(folder.glob("checkpoints/*.json"))
+    if ours is None and has_run and theirs is not None:
+        raise StorageError(
+            f"{folder}: holds a run's files but no {run_tree.RUN} that says which; fetch "
+            f"{store.uri} to another folder"
+        )
+    if ours is not None and ours != theirs:
+        where = f", that of {ours['uri']}," if ours["uri"] else ""
+        raise StorageError(
+            f"{folder}: holds another run{where} already; fetch {store.uri} to another folder"
+        )
+    is_new = theirs is not None and ours is None
+    if is_new:
+        name = next(name for name in _RUNS if store.head(name))
+        check_no_links(folder, name)
+        store.download(name, folder / name)
+        return (folder / name).stat().st_size
+    return 0
+
+
+def check_no_links(folder: Path, key: str) -> None:
+    """Refuse a link below ``folder`` on the way to ``key``, or in its place: it may lead anywhere.
+
+    Raises:
+        StorageError: Naming the link.
+    """
+    path = folder
+    for part in Path(key).parts:
+        path /= part
+        ends = ("", ".part", ".part.etag")
+        for each in (path.with_name(f"{path.name}{end}") for end in ends):
+            if each.is_symlink():
+                raise StorageError(f"{each}: is a link, to which nothing is fetched; remove it")
+
+
+def _who(found: Iterable[object]) -> dict[str, object] | None:
+    """What tells one run from another, of the first JSON object in ``found``."""
+    for facts in found:
+        if isinstance(facts, dict):
+            settings, data = facts.get("settings"), facts.get("data")
+            return {
+                "identity": facts.get("identity"),
+                "slices": data.get("fingerprint") if isinstance(data, dict) else None,
+                "uri": settings.get("output_uri") if isinstance(settings, dict) else None,
+            }
+    return None
+
+
+def _read(path: Path) -> object:
+    try:
+        return parse_object(path.read_bytes())
+    except (DocumentError, OSError):
+        return {}
