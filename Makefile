@@ -11,7 +11,7 @@ GIVEN := $(filter-out PYTHON=%,$(subst \$(space),%20,$(MAKEOVERRIDES)))
 DEMO := MODEL=r3-tiny IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=40 BATCH_SIZE=8 ACCUMULATION_STEPS=1
 SETTINGS = $(subst %20,\$(space),$(foreach setting,$(or $(GIVEN),$(DEMO)),MRIGAN_$(setting)))
 
-.PHONY: setup sdk train test check fix gpu image up lock
+.PHONY: setup sdk train test check fix gpu image sbom up lock
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -51,6 +51,11 @@ gpu: $(READY)
 
 image:
 	docker compose build train
+
+# What the image holds of Python, each package with the hashes that it was installed by: CycloneDX.
+sbom: $(READY)
+	mkdir -p dist
+	$(BIN)/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
 
 up:
 	docker compose up --build --exit-code-from train train

@@ -1,5 +1,6 @@
 """The commands a newcomer types, really run."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -30,6 +31,21 @@ def test_the_image_targets_are_what_the_container_tests_do():
     assert "docker compose up" in make("up", dry=True)
     assert "ruff format" in make("fix", dry=True)
     assert "bench/gpu.py" in make("gpu", dry=True)
+
+
+def test_the_bill_of_materials_has_every_locked_package_with_its_hashes():
+    make("sbom")
+    components = json.loads((REPO / "dist/sbom.cdx.json").read_text())["components"]
+    lock = (REPO / "requirements.txt").read_text()
+    locked = re.findall(r"^([a-z0-9._-]+)==(\S+)", lock, re.M)
+    assert sorted((each["name"], each["version"]) for each in components) == sorted(locked)
+    hashes = {
+        found["content"]
+        for each in components
+        for reference in each["externalReferences"]
+        for found in reference["hashes"]
+    }
+    assert hashes == set(re.findall(r"--hash=sha256:([0-9a-f]{64})", lock))
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ from mrigan.errors import SettingsError
 from mrigan.settings.describe import add_options, described
 from mrigan.settings.fields import Settings
 from mrigan.settings.identity import differences, identity
-from mrigan.settings.sources import load_settings
+from mrigan.settings.sagemaker import LaunchSettings
+from mrigan.settings.sources import load_launch, load_settings
 
 
 def problems(options=None, **named):
@@ -202,3 +203,65 @@ def test_a_pass_of_dcgan_holds_whole_groups(given, is_right):
     else:
         with pytest.raises(ValueError, match="would cut a group of batch_size 4 images"):
             Settings(**given)
+
+
+ODD = ("1" + "0" * 30, "-1", "nan", "inf", "-inf", "", " ", "\x00", "é", "x" * 10_000, "1e400")
+ODD += ("0x10", "~nosuchuser/x", "(" * 3000, "(.{1,99999999999})", "(a)" * 400, "[", "%ZZ")
+ODD += ("file://", "s3://")
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_no_value_of_a_setting_is_more_than_refused(field, tmp_path):
+    for value in ODD:
+        try:
+            load_settings({field: value}, dotenv=tmp_path / "none")
+        except SettingsError as error:
+            for problem in error.problems:
+                assert "\n" not in problem.strip()
+
+
+@pytest.mark.parametrize("field", LaunchSettings.model_fields)
+def test_no_value_of_a_launch_setting_is_more_than_refused(field, tmp_path):
+    for value in ODD:
+        try:
+            load_launch({field: value}, dotenv=tmp_path / "none")
+        except SettingsError as error:
+            for problem in error.problems:
+                assert "\n" not in problem.strip()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 10**30), ("batch_size", 10**20), ("accumulation_steps", 65_537),
+        ("latent_dim", 4097), ("image_height", 2049), ("keep_checkpoints", 10**9),
+        ("checkpoint_minutes", 1e300), ("storage_timeout", 1e9), ("ema_images", 1e300),
+        ("cache_dir", "~nosuchuser/x"), ("output_uri", "~nosuchuser/x"),
+        ("volume_pattern", "(" * 3000), ("volume_pattern", "(.{1,99999999999})"),
+        ("volume_pattern", "(a)" + "b" * 1000), ("input_uri", "phantom://" + "9" * 30),
+    ],
+)  # fmt: skip
+def test_what_would_crash_a_run_is_refused_by_its_name(field, value, tmp_path):
+    with pytest.raises(SettingsError) as refused:
+        load_settings({field: str(value)}, dotenv=tmp_path / "none")
+    assert f"--{field.replace('_', '-')}: " in refused.value.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("inside", "outside"),
+    [
+        ("file://{}/a%20b/run", "{}/a b"),
+        ("{}/a b/run", "file://{}/a%20b/"),
+        ("file://localhost{}/a%20b/run", "{}/a b"),
+        ("{}//a b///run", "{}/a b"),
+        ("{}/link/run", "{}/a b"),
+        ("{}/c/../a b/run", "{}/a b"),
+        ("s3://bucket//slices/run", "s3://bucket/slices"),
+    ],
+)
+def test_an_output_inside_its_input_is_seen_however_it_is_written(tmp_path, inside, outside):
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a b")
+    chosen = {"output_uri": inside.format(tmp_path), "input_uri": outside.format(tmp_path)}
+    with pytest.raises(SettingsError, match="lies inside"):
+        load_settings(chosen, dotenv=tmp_path / "none")
