@@ -25,7 +25,7 @@ _ANSWERS = {
     "ExpiredToken": 400,
     "RequestTimeTooSkewed": 403,
     "NoSuchBucket": 404,
-    "QuotaExceeded": 507,
+    "QuotaExceeded": 403,  # as Ceph has it; 507 is repeated by obstore first, for STORAGE_TIMEOUT
 }
 FAULTS = (*_ANSWERS, "refused", "reset", "cut", "flipped", "lost", "silent", "slow", "garbage")
 

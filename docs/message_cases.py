@@ -48,7 +48,6 @@ def from_sagemaker(name: str, text: str) -> Case:
 
 
 COMMAND_LINE = [
-    Case("no command", []),
     Case("a misspelt command", ["trian"]),
     Case("a misspelt option", ["train", "--epoch", "3"]),
     Case("an option without its value", ["train", "--epochs"]),

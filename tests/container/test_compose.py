@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(1800)]
 
+REPO = Path(__file__).parents[2]
 DEMO = "runs/demo/"
 
 
@@ -59,6 +61,34 @@ def test_up_train_again_says_that_the_run_is_complete(compose, events, artifacts
     assert compose.objects(DEMO) == artifacts
 
 
+def test_the_last_line_says_how_the_run_comes_to_the_host(events, finished):
+    (told,) = events(finished.stdout, "fetch_with")
+    assert told["command"] == "docker compose run --rm fetch s3://mri/runs/demo"
+    assert "fetch_with" in finished.stdout.rstrip().splitlines()[-1]
+
+
+def test_a_misspelt_name_in_dot_env_is_refused(compose, finished):
+    """Compose hands the whole file to the job."""
+    file = REPO / ".env"
+    if file.exists():
+        pytest.skip("this checkout has a .env of its own")
+    try:
+        file.write_text("MRIGAN_EPOHS=3\nSLICES=unused\n")
+        refused = compose("run", "--rm", "-T", "--no-deps", "train", check=False)
+    finally:
+        file.unlink()
+    assert refused.returncode == 2
+    assert "MRIGAN_EPOHS: unknown, did you mean MRIGAN_EPOCHS?" in refused.stderr
+
+
+def test_a_folder_of_slices_that_is_not_there_is_an_error_and_not_made(compose, finished, tmp_path):
+    nowhere = tmp_path / "nosuch"
+    refused = compose("run", "--rm", "-T", "--no-deps", "seed", check=False, SLICES=str(nowhere))
+    assert refused.returncode != 0
+    assert "bind source path does not exist" in refused.stderr
+    assert not nowhere.exists()
+
+
 def test_fetch_brings_the_run_to_a_folder_as_its_owner(compose, artifacts, tmp_path):
     folder = tmp_path / "results"
     folder.mkdir()
@@ -66,7 +96,8 @@ def test_fetch_brings_the_run_to_a_folder_as_its_owner(compose, artifacts, tmp_p
         os.chown(folder, 1234, 1235)
     compose("run", "--rm", "-T", "fetch", RESULTS=str(folder))
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {path.relative_to(folder).as_posix(): path.read_bytes() for path in files} == {
+    run = folder / "demo"
+    assert {path.relative_to(run).as_posix(): path.read_bytes() for path in files} == {
         key: data for key, data in artifacts.items() if not key.startswith("lease/")
     }
     assert {path.stat().st_uid for path in files} == {folder.stat().st_uid}

@@ -57,6 +57,16 @@ def unprivileged_run(docker_run):
     return docker_run([*UNPRIVILEGED, *settings(TINY_RUN)])
 
 
+def test_a_container_that_can_write_nowhere_says_so_in_one_line(run, image):
+    nobody = ["--user", "1234:1234", "--read-only", "--network", "none"]
+    ended = run("docker", "run", "--rm", *nobody, image, "train", "--epochs", "1", check=False)
+    lines = ended.stderr.strip().splitlines()
+    assert ended.returncode in (1, 5), ended
+    assert len(lines) == 1, ended.stderr
+    assert "bug of mrigan" not in lines[0]
+    assert any(word in lines[0] for word in ("read-only", "--tmpfs /tmp"))
+
+
 def test_the_image_holds_no_compiler_and_no_installer(shell):
     assert shell(f"for tool in {TOOLS}; do command -v $tool; done; true") == []
 
