@@ -43,15 +43,17 @@ class Received:
     is_checked: bool = False
 
 
-def settle_by_sha256(where: str, reads: Iterable[Callable[[], Received]], sha256: str) -> bytes:
-    """Read in one way after the other until the bytes have the sha256 that they must have.
+def settle_by_sha256(
+    where: str, ways: Iterable[Callable[[str], Received]], key: str, sha256: str
+) -> bytes:
+    """Read ``key`` in one way after the other until the bytes have the right sha256.
 
     Raises:
         DamagedError: They never have.
     """
     found = []
-    for read in reads:
-        body = read().body
+    for read in ways:
+        body = read(key).body
         found.append(hashlib.sha256(body).hexdigest())
         if found[-1] == sha256:
             return body

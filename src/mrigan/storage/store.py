@@ -10,18 +10,14 @@ Promises:
 Thread-safe. Not fork-safe: see ``mrigan.storage``.
 """
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError as Taken
-from obstore.store import LocalStore, S3Store
 
 from mrigan.errors import AlreadyExistsError, StorageError
 from mrigan.storage.backend import Backend
@@ -29,24 +25,14 @@ from mrigan.storage.bucket import Bucket
 from mrigan.storage.connection import StoreOptions
 from mrigan.storage.creation import SCRATCH
 from mrigan.storage.download import OnBytes, download
-from mrigan.storage.failures import STORE_ERRORS, Action, broke_off, has_answer, s3_code
+from mrigan.storage.failures import STORE_ERRORS, Action, has_answer, s3_code
 from mrigan.storage.folder import Folder
-from mrigan.storage.integrity import Received, Verifier, settle_by_sha256
+from mrigan.storage.integrity import Verifier
 from mrigan.storage.keys import ObjectInfo, key_problem
 from mrigan.storage.listing import info_of
 from mrigan.storage.location import BucketLocation, parse_uri
+from mrigan.storage.reading import Reading, again
 from mrigan.storage.synced import SyncedFolder
-
-_PART_BYTES = 8 * 2**20
-_READS_OF_A_PART = 4
-_BROKEN_ANSWERS = 4
-_QUICK_SECONDS = 5.0
-_PAUSE_SECONDS = 0.2
-
-T = TypeVar("T")
-
-if TYPE_CHECKING:
-    from obstore import GetResult
 
 __all__ = ["ObjectInfo", "Store", "StoreOptions", "open_backend", "open_store"]
 
@@ -94,6 +80,7 @@ class Store:
         self._backend = backend
         self._retries = options.max_retries
         self._verifier = Verifier(etags_are_hashes=backend.is_s3)
+        self._reading = Reading(backend, self._verifier, self._retries)
         self._probing = threading.Lock()
         self._honours_create: bool | None = None
         self._bucket_is_there = False
@@ -115,7 +102,7 @@ class Store:
         with self._explained("list", prefix):
             if prefix and not self._backend.exists():
                 return []
-            found = self._again(lambda: self._backend.listing(prefix))
+            found = again(lambda: self._backend.listing(prefix), self._retries)
         self._bucket_is_there = True
         return found
 
@@ -131,7 +118,8 @@ class Store:
             if not self._backend.exists():
                 return None
             try:
-                return info_of(self._again(lambda: obstore.head(self._backend.reader(), key)))
+                found = again(lambda: obstore.head(self._backend.reader(), key), self._retries)
+                return info_of(found)
             except STORE_ERRORS as error:
                 missing = isinstance(error, FileNotFoundError)
                 if missing and (self._bucket_is_there or not self.is_s3):
@@ -149,18 +137,8 @@ class Store:
             sha256: What the bytes must have; "" to rely on the ETag, S3's own checksums, or on two
                 reads that agree.
         """
-        where = f"{self.uri}/{key}"
-        if sha256:
-            reads = (self._read, self._read, self._read_in_parts, self._read_in_parts)
-            return settle_by_sha256(where, (partial(read, key) for read in reads), sha256)
-        needs_checksum = self._verifier.needs_checksum(etag)
-
-        def fetch() -> Received:
-            nonlocal needs_checksum
-            read, needs_checksum = self._read_checked if needs_checksum else self._read, True
-            return read(key)
-
-        return self._verifier.settle(where, fetch).body
+        with self._explained("read", key):
+            return self._reading.get(key, f"{self.uri}/{key}", etag=etag, sha256=sha256)
 
     def download(
         self, key: str, path: Path, *, sha256: str = "", on_bytes: OnBytes = lambda _: None
@@ -214,7 +192,7 @@ class Store:
             else:
                 if isinstance(data, Path):
                     data.stat()  # else a missing file would look like a missing bucket
-                self._again(lambda: self._backend.put(key, data))
+                again(lambda: self._backend.put(key, data), self._retries)
         self._bucket_is_there = True
 
     def seconds_in_write(self) -> float:
@@ -246,7 +224,7 @@ class Store:
             if not self._backend.exists():
                 return
             try:
-                self._again(lambda: self._backend.delete(key))
+                again(lambda: self._backend.delete(key), self._retries)
             except FileNotFoundError as error:
                 if s3_code(error) == "NoSuchBucket":
                     raise
@@ -265,50 +243,6 @@ class Store:
             )
         except Taken as error:
             raise self._taken(key) from error
-
-    def _read(self, key: str) -> Received:
-        if key_problem(key, is_s3=self.is_s3):
-            return self._read_checked(key)
-        with self._explained("read", key):
-            result, body = self._again(lambda: _got(self._backend.reader(), key))
-        whole = len(body) == result.meta["size"]
-        return self._received(body, info_of(result.meta).etag, whole=whole)
-
-    def _read_checked(self, key: str) -> Received:
-        """Read what obstore can't name, or with the checksum that S3 has stored."""
-        with self._explained("read", key):
-            body, etag, is_checked = self._backend.read_checked(key)
-        whole = body is not None
-        return self._received(body or b"", etag, whole=whole, is_checked=is_checked)
-
-    def _received(
-        self, body: bytes, etag: str, *, whole: bool, is_checked: bool = False
-    ) -> Received:
-        md5 = _md5(body) if self._verifier.needs_md5 else ""
-        return Received(etag=etag, md5=md5, whole=whole, body=body, is_checked=is_checked)
-
-    def _read_in_parts(self, key: str) -> Received:
-        """Read one part after the other, each until two reads of it agree."""
-        try:
-            size = obstore.head(self._backend.reader(), key)["size"]
-            parts = [
-                self._read_part(key, start, min(_PART_BYTES, size - start))
-                for start in range(0, size, _PART_BYTES)
-            ]
-        except STORE_ERRORS:  # perhaps a store without ranges
-            return self._read(key)
-        return Received(etag="", md5="", body=b"".join(parts))
-
-    def _read_part(self, key: str, start: int, length: int) -> bytes:
-        """Return a part of an object that was read alike twice, or what the last read gave."""
-        seen: list[bytes] = []
-        for _ in range(_READS_OF_A_PART):
-            reader = self._backend.reader()
-            part = obstore.get_range(reader, key, start=start, length=length).to_bytes()
-            if part in seen:
-                break
-            seen.append(part)
-        return part
 
     def _head_by_get(self, key: str) -> ObjectInfo | None:
         """Use GET instead: an answer to HEAD has no body, and so no reason of a failure."""
@@ -334,18 +268,6 @@ class Store:
         except STORE_ERRORS as error:
             raise self._backend.explain(error, action, key) from error
 
-    def _again(self, call: Callable[[], T]) -> T:
-        """Do ``call`` again where an answer broke off; after a long time obstore has done that."""
-        for _ in range(min(self._retries, _BROKEN_ANSWERS)):
-            began = time.monotonic()
-            try:
-                return call()
-            except STORE_ERRORS as error:
-                if not broke_off(error) or time.monotonic() - began > _QUICK_SECONDS:
-                    raise
-            time.sleep(_PAUSE_SECONDS)
-        return call()
-
     @contextmanager
     def _timed(self) -> Iterator[None]:
         self._writes[threading.get_ident()] = time.monotonic()
@@ -357,12 +279,3 @@ class Store:
     def _check(self, key: str, action: Action) -> None:
         if problem := key_problem(key, is_s3=self.is_s3):
             raise StorageError(f"can't {action} {self.uri}/{key!r}: {problem}; rename it")
-
-
-def _got(reader: S3Store | LocalStore, key: str) -> tuple["GetResult", bytes]:
-    result = obstore.get(reader, key)
-    return result, result.bytes().to_bytes()
-
-
-def _md5(body: bytes) -> str:
-    return hashlib.md5(body, usedforsecurity=False).hexdigest()
