@@ -15,7 +15,7 @@ from mrigan.artifacts import lease as lease_module
 from mrigan.artifacts.lease import holder_of, take
 from mrigan.errors import LeaseError
 from mrigan.runtime.process import Process, is_running, this_process
-from mrigan.storage.store import open_store
+from mrigan.storage.store import Store, open_store
 
 
 @pytest.fixture
@@ -197,3 +197,24 @@ def test_a_process_is_told_from_others():
         assert is_running(other) is False
     assert is_running(other) is False
     assert is_running(replace(other, namespace="")) is None
+
+
+def test_one_garbled_listing_neither_loses_the_lease_nor_gives_it_away(
+    store, taken, monkeypatch, quick
+):
+    """A flipped bit makes lease/000001.json look like lease/000005.json."""
+    first = taken()
+    real, wrong = Store.list, [True]
+
+    def garbled(self, prefix=""):
+        found = real(self, prefix)
+        if wrong and wrong.pop():
+            return [replace(found[0], key="lease/000005.json")]
+        return found
+
+    monkeypatch.setattr(Store, "list", garbled)
+    first.verify()
+    wrong.append(True)
+    with pytest.raises(LeaseError, match="another job writes this run"):
+        taken()
+    assert written(store)[0] == "lease/000001.json"

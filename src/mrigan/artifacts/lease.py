@@ -31,6 +31,7 @@ FOLDER = "lease"
 RENEWAL_SECONDS = 5.0
 DEAD_SECONDS = 30.0  # without a renewal
 _PAUSE_SECONDS = 0.5
+_LOOKS = 3  # before a job believes that it has lost its run
 _SETTLING_SECONDS = 1.0  # where a store replaces what it was told to create
 
 
@@ -74,7 +75,7 @@ class Lease:
             StorageError: That can't be found out.
         """
         if not self._lost:
-            self._lost = self._found_lost()
+            self._lost = self._surely_lost()
         if self._lost:
             raise LeaseError(
                 f"{self._store.uri}: {self._lost}; this job stops and writes nothing more"
@@ -105,6 +106,15 @@ class Lease:
             self._holder = holder
             self._store.put(_key(self._number), _encoded(holder))
 
+    def _surely_lost(self) -> str:
+        """Why the lease is lost; "" unless several looks agree: no checksum covers a listing."""
+        for look in range(_LOOKS):
+            if look:
+                time.sleep(_PAUSE_SECONDS)
+            if not (found := self._found_lost()):
+                return ""
+        return found
+
     def _found_lost(self) -> str:
         numbers = _numbers(self._store)
         if not numbers or numbers[-1] < self._number:
@@ -128,7 +138,7 @@ def take(store: Store, *, take_over: bool, should_stop: Callable[[], bool]) -> L
         Stopped: ``should_stop`` said so.
         StorageError: The store can't be read or written.
     """
-    number, holder = _current(store)
+    number, holder = _surely_current(store)
     if holder and not take_over and _is_alive(store, number, holder, should_stop):
         raise _held(store, holder)
     own = Holder(
@@ -189,6 +199,16 @@ def _held(store: Store, holder: Holder | None) -> LeaseError:
 def _current(store: Store) -> tuple[int, Holder | None]:
     numbers = _numbers(store)
     return (numbers[-1], _read(store, numbers[-1])) if numbers else (0, None)
+
+
+def _surely_current(store: Store) -> tuple[int, Holder | None]:
+    """As two looks agree: no checksum covers a listing."""
+    found = _current(store)
+    for _ in range(_LOOKS):
+        before, found = found, _current(store)
+        if found == before:
+            break
+    return found
 
 
 def _numbers(store: Store) -> list[int]:
