@@ -122,8 +122,9 @@ def test_the_same_sagemaker_job_started_again_does_not_wait(store, taken, monkey
     monkeypatch.setenv("TRAINING_JOB_ARN", "arn:aws:sagemaker:eu-west-3:1:training-job/mine")
     taken().release()
     rewritten(store, is_released=False, process={"namespace": "elsewhere", "host": "algo-1"})
-    monkeypatch.setattr(lease_module.time, "sleep", pytest.fail)
-    taken().verify()
+    with monkeypatch.context() as patch:
+        patch.setattr(lease_module.time, "sleep", pytest.fail)
+        taken().verify()
 
 
 def test_whoever_was_taken_over_hears_of_it_and_leaves_the_lease_alone(store, taken):
