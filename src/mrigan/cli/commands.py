@@ -56,6 +56,7 @@ def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
 
 def fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """A run's artifacts, to a folder."""
+    stop.effect = "stopping; what has come is kept, and the same command brings the rest"
     settings = _settings(options, unknown)
     from mrigan.jobs.build import storage_options
     from mrigan.jobs.fetch import fetch as job
@@ -134,6 +135,7 @@ def preview(options: argparse.Namespace, unknown: list[str], stop: StopRequest) 
 
 def launch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """The job on SageMaker."""
+    stop.effect = "stopping once AWS has answered; a job that runs goes on"
     fields = Settings.model_fields.keys() | LaunchSettings.model_fields.keys()
     given = {name: value for name, value in vars(options).items() if name in fields}
     settings, launch_settings = load_launch(given, unknown_options=_options_in(unknown))
