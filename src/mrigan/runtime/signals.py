@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 _AGAIN = "; again: at once, unsaved work is lost"
+_MARK = b"\0"  # no signal has this number
 # For the main thread, to end by itself after a second Ctrl-C.
 _GRACE_SECONDS = 4.0
 
@@ -96,7 +97,6 @@ class StopRequest:
         if self.at_once:
             return
         name = signal.Signals(number).name
-        self.signal_name = self.signal_name or name
         is_first, by_hand = self._heard == 1, number == signal.SIGINT
         if is_first:
             effect = f"{self.effect}{_AGAIN if by_hand else ''}"
@@ -119,20 +119,29 @@ class _Listener:
 
     _request: StopRequest | None = None
     _sockets: tuple[socket.socket, socket.socket] | None = None
+    _caught_up = threading.Event()
 
     @classmethod
     def tell(cls, request: StopRequest) -> None:
-        cls._request = request
+        """Hand signals to ``request`` from now on, and none that came before."""
+        cls._request = None
         if cls._sockets is None:
             cls._sockets = socket.socketpair()
             cls._sockets[1].setblocking(False)
             threading.Thread(target=cls._listen, name="signals", daemon=True).start()
+        cls._caught_up.clear()
+        cls._sockets[1].send(_MARK)
+        cls._caught_up.wait(1)
+        cls._request = request
         signal.set_wakeup_fd(cls._sockets[1].fileno(), warn_on_full_buffer=False)
 
     @classmethod
     def _listen(cls) -> None:
         assert cls._sockets is not None
         for number in iter(lambda: cls._sockets[0].recv(1), b""):  # type: ignore[index]
+            if number == _MARK:
+                cls._caught_up.set()
+                continue
             request = cls._request
             ours = request is not None and signal.getsignal(number[0]) == request._note
             if request is not None and ours and number[0] in _STOPS:

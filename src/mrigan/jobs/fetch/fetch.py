@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from rich.filesize import decimal
 from rich.progress import (
@@ -35,6 +36,8 @@ from mrigan.storage.store import Store, StoreOptions, open_store
 __all__ = ["FetchSummary", "fetch", "parse_parts"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 _AT_ONCE = 8
 _SHOWN = 5
@@ -94,9 +97,10 @@ def fetch(
     folder = folder.expanduser().absolute()
     if not store.is_s3 and folder.resolve() == Path(store.uri).resolve():
         raise StorageError(f"{folder}: the run is in this very folder; choose another")
-    new_bytes = bring_run_facts(store, folder)
-    selection = select_artifacts(store, only)
-    _check_space(selection, folder)
+    begun = _unless_stopped(lambda: _begin(store, folder, only), should_stop)
+    if begun is None:
+        return _stopped_early(store, folder, started)
+    selection, new_bytes = begun
     with _progress(selection.size_bytes) as advance:
         outcomes, failures, interrupted = _fetch_all(store, selection, folder, advance, should_stop)
     if failures:
@@ -113,6 +117,38 @@ def fetch(
         skipped=selection.skipped + gone,
         interrupted=interrupted,
         seconds=time.monotonic() - started,
+    )
+    _report(summary, store, folder)
+    return summary
+
+
+def _begin(store: Store, folder: Path, only: frozenset[str]) -> tuple[Selection, int]:
+    """Find out what to download, and bring what says which run it is; the second is its size."""
+    selection = select_artifacts(store, only)
+    _check_space(selection, folder)
+    return selection, bring_run_facts(store, folder)
+
+
+def _unless_stopped(work: Callable[[], T], should_stop: Callable[[], bool]) -> T | None:
+    """Do ``work`` beside this thread; None if a stop came first: a silent server takes minutes."""
+    pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+    future = pool.submit(work)
+    pool.shutdown(wait=False)
+    while not wait([future], _TICK_SECONDS).done:
+        if should_stop():
+            return None
+    return future.result()
+
+
+def _stopped_early(store: Store, folder: Path, started: float) -> FetchSummary:
+    seconds = time.monotonic() - started
+    summary = FetchSummary(
+        fetched_files=0,
+        fetched_bytes=0,
+        kept_files=0,
+        skipped=(),
+        interrupted=True,
+        seconds=seconds,
     )
     _report(summary, store, folder)
     return summary
