@@ -256,3 +256,11 @@ def test_a_complete_run_with_another_generator_is_put_right(
     for key in ("model/generator.safetensors", "model/config.json"):
         assert content(store.uri)[key] == shown[key]
     assert "already_complete" in train(store.uri).out
+
+
+def test_fewer_epochs_than_are_done_are_done(finished_in_folder, tmp_path, train):
+    store = as_killed(copied(finished_in_folder, tmp_path))
+    ended = train(store.uri, epochs=2)
+    assert ended.status == 0
+    assert "resumed images_seen=39" in ended.out
+    assert " epoch epoch=" not in ended.out
