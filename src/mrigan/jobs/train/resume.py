@@ -69,8 +69,8 @@ def _newest_snapshot(run: Run, state: TrainingState) -> tuple[Snapshot | None, i
     def fitting(data: bytes) -> Snapshot:
         snapshot = decode(data)
         check_fits(snapshot, state)
-        if snapshot["images_seen"] <= 0:  # beyond the end it may be: EPOCHS may have been lowered
-            raise CheckpointError("says that nothing was trained")
+        if snapshot["images_seen"] < 0:  # beyond the end it may be: EPOCHS may have been lowered
+            raise CheckpointError("counts no images")
         return snapshot
 
     found = read_newest(run.store, fitting)
