@@ -182,7 +182,7 @@ def test_ranks_hear_of_a_failure_and_of_a_stop(ranks):
 
 
 def test_ranks_that_wait_for_a_reading_one_end_with_it_and_it_with_them(ranks):
-    stopped = ["stopped while the slices were being fetched", 0, []]
+    stopped = ["stopped while pulling slices", 0, []]
     for rank, (said, _) in enumerate(ranks):
         failed = ["a follower's own", 5] if rank == 1 else ["peer", 5]
         assert said["lockstep"] == [[*failed, [[3, 5]]], stopped]
