@@ -1,9 +1,12 @@
 """Why an object is not a slice. The job refuses the object and goes on."""
 
+_LONGEST = 150  # a damaged file's own words may be thousands of characters
+
 
 class UnusableSliceError(Exception):
     """One object can't be trained on; ``reason`` goes into the manifest and holds no pixel data."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        shown = reason if len(reason) <= _LONGEST else f"{reason[:_LONGEST]}…"
+        super().__init__(shown)
+        self.reason = shown

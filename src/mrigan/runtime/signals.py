@@ -22,7 +22,7 @@ _STOPS = (signal.SIGTERM, signal.SIGINT)
 _AGAIN = "; again: at once, unsaved work is lost"
 _MARK = b"\0"  # no signal has this number
 # For the main thread, to end by itself after a second Ctrl-C.
-_GRACE_SECONDS = 4.0
+_GRACE_SECONDS = 8.0
 
 
 class Stopped(Exception):  # noqa: N818  # no error: someone asked for it
