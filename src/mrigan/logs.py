@@ -14,6 +14,9 @@ from typing import IO
 from mrigan.redaction import redact, shown
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# What these have to say they also raise; without a handler Python would print it.
+_LIBRARIES = ("matplotlib", "tifffile")
+_SILENCE = logging.NullHandler()
 _QUOTED = re.compile(r"[\s\"]")  # what would end a value, or begin a quoted one
 _NUMBER = r"([-+]?[0-9]*\.?[0-9]+(?:[eE][-+]?[0-9]+)?)"
 
@@ -61,6 +64,8 @@ def configure(
     ours.propagate = False
     usual = logging.WARNING if only_warnings else logging.INFO
     ours.setLevel(logging.DEBUG if debug else usual)
+    for library in _LIBRARIES:
+        logging.getLogger(library).addHandler(_SILENCE)
     logging.captureWarnings(capture=True)
     warnings = logging.getLogger("py.warnings")
     warnings.handlers[:] = [handler]

@@ -74,7 +74,7 @@ def _problems(error: Exception) -> tuple[str, ...]:
 
 _LACKS = (
     (
-        r"No usable temporary directory|Read-only file system",
+        r"No usable temporary directory|Read-only file system|a writable cache directory",
         "nothing can be written here",
         "let TMPDIR and MRIGAN_CACHE_DIR be folders that it can write (docker: --tmpfs /tmp)",
     ),
