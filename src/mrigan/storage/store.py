@@ -247,7 +247,8 @@ class Store:
     def _head_by_get(self, key: str) -> ObjectInfo | None:
         """Use GET instead: an answer to HEAD has no body, and so no reason of a failure."""
         try:
-            found = info_of(obstore.get(self._backend.reader(), key).meta)
+            got = again(lambda: obstore.get(self._backend.reader(), key), self._retries)
+            found = info_of(got.meta)
         except FileNotFoundError as error:
             if s3_code(error) == "NoSuchBucket":
                 raise
