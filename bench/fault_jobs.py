@@ -166,20 +166,19 @@ class Place:
         return told.status, f"{point}: {'same bits' if same else 'OTHER BITS'}", same
 
 
-def kept_and_published(place: Place, uri: str, ended: Ended) -> tuple[int, str, bool]:
-    """Publish what a job that failed has kept, then resume; the row of it."""
+def published(place: Place, uri: str, ended: Ended) -> tuple[str, bool]:
+    """Publish what a job that failed has kept: what happened, and whether it is as promised."""
     place.proxy.fault = lambda _: None
     found = re.search(r": mrigan publish (\S+)\s*$", ended.err)
     if ended.status != 5 or not found or not ended.is_one_line:
-        return ended.status, f"kept nothing: {ended.err[-300:]}", False
+        return f"kept nothing: {ended.err[-300:]}", False
     before = (list_checkpoints(open_store(uri)) or [0])[-1]
     command = [sys.executable, "-m", "mrigan", "publish", found[1]]
-    published = subprocess.run(command, capture_output=True, text=True, check=False)
+    status = subprocess.run(command, capture_output=True, text=True, check=False).returncode
     after = (list_checkpoints(open_store(uri)) or [0])[-1]
-    _, told, same = place.finished(uri)
     reason = ended.err.split(";")[0].removeprefix("mrigan: ").replace(uri, "…")
-    told = f"{reason}; kept, published ({before} → {after} images), {told}"
-    return ended.status, told, same and published.returncode == 0 and after > before
+    told = f"{reason}; kept, then published: {before} → {after} images"
+    return told, status == 0 and after > before
 
 
 def _content(store: Store) -> dict[str, object]:

@@ -4,7 +4,6 @@ A scenario returns the exit status, what happened, and whether that is what mrig
 """
 
 import json
-import os
 import resource
 import signal
 import subprocess
@@ -13,7 +12,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from fault_jobs import EPOCHS, Ended, Job, Place, kept_and_published
+from fault_jobs import EPOCHS, Ended, Job, Place, published
+from faulty_s3 import Request
 from mrigan.artifacts.checkpoints import list_checkpoints
 from mrigan.storage.store import Store, open_store
 
@@ -110,21 +110,8 @@ def lasting(place: Place, fault: str) -> Outcome:
     began = time.monotonic()
     ended = job.end()
     seconds = time.monotonic() - began
-    status, told, good = _kept(place, place.bucket, ended)
-    return status, f"ended after {seconds:.0f} s: {told}", good and seconds < 60
-
-
-def _kept(place: Place, uri: str, ended: Ended) -> Outcome:
-    """As ``kept_and_published``, of a run that is longer than the undisturbed one."""
-    found = ended.err.rpartition("mrigan publish ")[2].strip()
-    reason = ended.err.split(";")[0].removeprefix("mrigan: ").replace(uri, "…")
-    place.proxy.fault = lambda _: None
-    before = (list_checkpoints(open_store(uri)) or [0])[-1]
-    command = [os.sys.executable, "-m", "mrigan", "publish", found]  # type: ignore[attr-defined]
-    published = subprocess.run(command, capture_output=True, text=True, check=False)
-    after = (list_checkpoints(open_store(uri)) or [0])[-1]
-    good = ended.status == 5 and ended.is_one_line and published.returncode == 0 and after > before
-    return ended.status, f"{reason}; kept, then published: {before} → {after} images", good
+    told, good = published(place, place.bucket, ended)
+    return ended.status, f"ended after {seconds:.0f} s: {told}", good and seconds < 60
 
 
 def disk_full(place: Place) -> Outcome:
@@ -138,7 +125,7 @@ def disk_full(place: Place) -> Outcome:
         uri = str(folder / "run")
         ended = Job(uri, "--keep-checkpoints", "50", "--epochs", "100").end()
         subprocess.run(["mount", "-o", "remount,size=200m", str(folder)], check=True)
-        return _kept(place, uri, ended)
+        return (ended.status, *published(place, uri, ended))
     finally:
         subprocess.run(["umount", str(folder)], check=False)
 
@@ -149,7 +136,9 @@ def folder_becomes_file(place: Place) -> Outcome:
     (Path(place.folder) / "plots").write_text("mine")
     ended = Job(place.folder).end()
     (Path(place.folder) / "plots").unlink()
-    return kept_and_published(place, place.folder, ended)
+    told, good = published(place, place.folder, ended)
+    _, resumed, same = place.finished(place.folder)
+    return ended.status, f"{told}, {resumed}", good and same
 
 
 def read_only(place: Place) -> Outcome:
@@ -304,7 +293,7 @@ def unreadable_checkpoint(place: Place) -> Outcome:
     newest = _newest(store)
     before = store.get(f"{newest}.pt")
 
-    def flipped(request):  # type: ignore[no-untyped-def]
+    def flipped(request: Request) -> str | None:
         return "flipped" if f"{newest}.pt" in request.path and request.method == "GET" else None
 
     place.proxy.fault = flipped
@@ -322,7 +311,7 @@ def once_flipped(place: Place) -> Outcome:
     newest = _newest(open_store(place.bucket))
     left = [1]
 
-    def flipped(request):  # type: ignore[no-untyped-def]
+    def flipped(request: Request) -> str | None:
         hit = f"{newest}.pt" in request.path and request.method == "GET" and left
         return "flipped" if hit and left.pop() else None
 

@@ -285,3 +285,10 @@ def test_a_key_that_no_file_can_have_is_skipped_and_the_rest_comes(run, here, mo
     summary = fetch(run.uri, here)
     assert summary.skipped == (key,)
     assert files_in(here) == RUN
+
+
+def test_a_damaged_run_json_is_fetched_as_it_is(run, here):
+    run.put("run.json", b"[" * 100_000)
+    fetch(run.uri, here)
+    assert files_in(here) == {**RUN, "run.json": b"[" * 100_000}
+    assert fetch(run.uri, here).kept_files == len(RUN)

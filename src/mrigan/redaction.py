@@ -34,7 +34,8 @@ def redact(text: str) -> str:
     """Hide credentials: of this process's environment, in URIs, in the parameters of a URL."""
     for secret in _secrets(secrets()):
         text = text.replace(secret, _HIDDEN)
-    text = _USER.sub(_without_user, text)
+    if "@" in text:
+        text = _USER.sub(_without_user, text)
     return _PARAMETER.sub(rf"\1{_HIDDEN}", text)
 
 

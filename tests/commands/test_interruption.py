@@ -12,6 +12,7 @@ from mrigan.artifacts.checkpoints import list_checkpoints
 from mrigan.data.phantom import draw
 from mrigan.jobs.train import recorder as train_module
 from mrigan.storage.store import open_store
+from processes import follow
 from tiny import newest
 
 DEADLINE_SECONDS = 250  # only a broken promise takes so long
@@ -21,16 +22,6 @@ DEADLINE_SECONDS = 250  # only a broken promise takes so long
 def patient(monkeypatch):
     """Let the last uploads take their time; none of these tests is about a slow store."""
     monkeypatch.setattr(train_module, "_FLUSH_SECONDS_WHEN_STOPPED", float(DEADLINE_SECONDS))
-
-
-def wait_for(process, text):
-    """Read what ``process`` says until ``text`` is in it."""
-    said = ""
-    for line in process.stdout:
-        said += line
-        if text in line:
-            return said
-    raise AssertionError(f"{text!r} was never said: {said}{process.stderr.read()}")
 
 
 def status_of(uri):
@@ -95,7 +86,7 @@ def test_a_terminated_process_saves_where_it_is_and_another_goes_on_to_the_same_
 ):
     uri = str(tmp_path / "run")
     process = spawn_train(uri, held_at="epoch epoch=1")
-    wait_for(process, "epoch epoch=1")
+    follow(process, "epoch epoch=1")
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=DEADLINE_SECONDS)
     assert (process.returncode, err) == (143, "")
@@ -119,7 +110,7 @@ def test_a_killed_process_is_gone_on_from_its_last_checkpoint_to_the_same_bits(
 ):
     uri = str(tmp_path / "run")
     process = spawn_train(uri, held_at="checkpoint images_seen=")
-    wait_for(process, "checkpoint images_seen=")
+    follow(process, "checkpoint images_seen=")
     process.kill()
     process.communicate(timeout=DEADLINE_SECONDS)
     assert process.returncode == -signal.SIGKILL

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mrigan.storage.store import open_store
+from processes import follow
 
 pytestmark = pytest.mark.slow
 
@@ -46,15 +47,6 @@ def spawn_waiting(spawn_python, tmp_path):
         return spawn_python("-c", WAITING, kind, *line, "--output-uri", str(tmp_path / "run"))
 
     return run
-
-
-def follow(process, text):
-    said = ""
-    for line in process.stdout:
-        said += line
-        if text in line:
-            return said
-    raise AssertionError(f"{text!r} was not said: {said}{process.stderr.read()}")
 
 
 def ended(process):

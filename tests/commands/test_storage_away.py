@@ -13,6 +13,7 @@ from faulty_s3 import FaultyS3
 from mrigan.artifacts.checkpoints import list_checkpoints
 from mrigan.jobs.train import recorder
 from mrigan.storage.store import open_store
+from processes import follow
 
 pytestmark = pytest.mark.slow
 
@@ -61,18 +62,6 @@ def assert_as_undisturbed(undisturbed, content, assert_same_run):
     return lambda uri: assert_same_run(last_only(content(uri)), last_only(content(undisturbed)))
 
 
-def follow(process, event, nth=1):
-    """Read what ``process`` says until its ``nth`` line of ``event``."""
-    said = []
-    for line in process.stdout:
-        said.append(line)
-        if f" {event} " in line:
-            nth -= 1
-            if nth == 0:
-                return said
-    raise AssertionError(f"{event!r} was not said so often: {''.join(said)}{process.stderr.read()}")
-
-
 def ended(process):
     out, err = process.communicate(timeout=DEADLINE_SECONDS)
     return process.returncode, out, err
@@ -95,10 +84,10 @@ def test_training_goes_on_while_storage_is_away(
 ):
     proxy, uri = faulty
     process = spawn_train(uri, **settings)
-    follow(process, "epoch", 3)
+    follow(process, " epoch ", 3)
     proxy.refuse()
-    away = follow(process, "epoch", 20)  # with a checkpoint due after every second one
-    assert not any(" checkpoint " in line for line in away[5:])
+    away = follow(process, " epoch ", 20)  # with a checkpoint due after every second one
+    assert not any(" checkpoint " in line for line in away.splitlines()[5:])
     proxy.listen()
     status, _, err = ended(process)
     assert (status, err) == (0, "")
@@ -111,7 +100,7 @@ def test_what_waiting_can_not_mend_ends_the_job_and_nothing_is_lost(
 ):
     proxy, uri = faulty
     process = spawn_train(uri, **settings)
-    follow(process, "epoch", 3)
+    follow(process, " epoch ", 3)
     refusing_writes(proxy, code)
     status, out, err = ended(process)
     assert status == 5
@@ -139,7 +128,7 @@ def test_a_run_whose_end_could_not_be_published_is_complete_once_it_is(
 ):
     proxy, uri = faulty
     process = spawn_train(uri, **settings)
-    follow(process, "epoch", EPOCHS)
+    follow(process, " epoch ", EPOCHS)
     refusing_writes(proxy, "AccessDenied")
     status, _, err = ended(process)
     if status == 0:  # everything was written before the refusal
@@ -190,9 +179,9 @@ def test_a_storm_of_faults_changes_nothing(faulty, train, settings, assert_as_un
 def test_a_silent_store_is_no_reason_to_stand_still(faulty, spawn_train, settings):
     proxy, uri = faulty
     process = spawn_train(uri, **settings | {"epochs": 5000})
-    follow(process, "epoch", 3)
+    follow(process, " epoch ", 3)
     lasting = threading.Event()
     proxy.fault = lambda _: None if lasting.is_set() else "silent"
-    follow(process, "epoch", 60)
+    follow(process, " epoch ", 60)
     process.kill()
     lasting.set()

@@ -114,10 +114,9 @@ def _read_verified(store: Store, images_seen: int) -> tuple[JsonObject, bytes]:
     key = checkpoint_key(images_seen, "json")
     facts = _read_facts(store, key) or {}
     sha256 = facts.get("sha256")
-    is_sound = isinstance(sha256, str) and facts.get("images_seen") == images_seen
-    if not is_sound or not isinstance(facts.get("settings", {}), dict):
+    is_this = facts.get("images_seen") == images_seen
+    if not (isinstance(sha256, str) and is_this and isinstance(facts.get("settings", {}), dict)):
         raise CheckpointError(f"{store.uri}/{key}: not the JSON of a checkpoint")
-    assert isinstance(sha256, str)
     key = checkpoint_key(images_seen, "pt")
     if store.head(key) is None:
         raise CheckpointError(f"{store.uri}/{key}: is missing")

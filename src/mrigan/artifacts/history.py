@@ -102,19 +102,14 @@ def read_history(store: Store) -> list[EpochRow]:
 
     Then the file is kept beside, since the run writes its rows anew. A torn last line is left out.
     """
-    lines = run_tree.read_rows(store, run_tree.METRICS)
-    if not lines and store.head(run_tree.METRICS) is None:
-        return []
+    lines, reason = run_tree.read_rows_and_flaw(store, run_tree.METRICS)
     rows: list[EpochRow] = []
-    reason = ""
     for line in lines:
         try:
             rows.append(EpochRow.from_json(line))
         except ValidationError as error:
             reason = run_tree.what_is_wrong(error)
             break
-    if not reason and len(lines) + 1 < len(store.get(run_tree.METRICS).splitlines()):
-        reason = f"line {len(lines) + 1} is not a JSON object"
     if reason:
         facts = {"key": run_tree.METRICS, "reason": reason, "rows": len(rows), "to": UNREADABLE}
         log.warning("unreadable", extra=facts)

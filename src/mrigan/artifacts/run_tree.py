@@ -107,26 +107,34 @@ def write_json(store: Store, key: str, value: Mapping[str, object]) -> None:
 
 
 def read_rows(store: Store, key: str) -> list[JsonObject]:
-    """The JSON lines at ``key``, none if it is absent; what follows a bad line is left out.
+    """The JSON lines at ``key``, as ``read_rows_and_flaw`` gives them."""
+    return read_rows_and_flaw(store, key)[0]
+
+
+def read_rows_and_flaw(store: Store, key: str) -> tuple[list[JsonObject], str]:
+    """The JSON lines at ``key`` up to a bad one, none if it is absent, and what is wrong with that.
+
+    A bad line at the very end is torn and no flaw.
 
     Raises:
         StorageError: It can't be read, or is larger than 1 GiB.
     """
     found = store.head(key)
     if found is None:
-        return []
+        return [], ""
     if found.size_bytes > MAX_ROWS_BYTES:
         raise UnreadableError(
             f"{store.uri}/{key}: has {found.size_bytes:,} bytes, more than a run writes; choose "
             "another MRIGAN_OUTPUT_URI, or remove the file"
         )
-    rows = []
-    for line in store.get(key).splitlines():
+    rows: list[JsonObject] = []
+    lines = store.get(key).splitlines()
+    for number, line in enumerate(lines, 1):
         try:
             rows.append(parse_object(line))
-        except DocumentError:
-            break
-    return rows
+        except DocumentError as error:
+            return rows, f"line {number} {error}" if number < len(lines) else ""
+    return rows, ""
 
 
 def encode_rows(rows: Sequence[Mapping[str, object]]) -> bytes:

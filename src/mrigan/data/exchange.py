@@ -7,9 +7,7 @@ of them. One rank of each machine takes part; its other ranks read that cache.
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
 from datetime import datetime
 
 import torch
@@ -17,10 +15,11 @@ import torch
 from mrigan.data.pull import Pulled, PullInterrupted, Wanted
 from mrigan.data.snapshot_builder import SnapshotBuilder
 from mrigan.errors import StorageError
+from mrigan.runtime.beside import do_beside
 from mrigan.runtime.ranks import Peers, Ranks
+from mrigan.runtime.signals import Stopped
 from mrigan.storage.keys import ObjectInfo
 
-_TICK_SECONDS = 0.2
 _CHUNK_BYTES = 64 * 2**20
 
 
@@ -55,20 +54,11 @@ def agreed_listing(
 def _unless_stopped(
     listed: Callable[[], Sequence[ObjectInfo]], should_stop: Callable[[], bool]
 ) -> Sequence[ObjectInfo]:
-    """List beside this thread, which asks ``should_stop``: a million objects take minutes."""
-    future: Future[Sequence[ObjectInfo]] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(listed())
-        except BaseException as error:  # noqa: BLE001 - raised by the caller
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="listing", daemon=True).start()
-    while not wait([future], timeout=_TICK_SECONDS).done:
-        if should_stop():
-            raise PullInterrupted
-    return future.result()
+    """List, but leave a listing that is stopped: a million objects take minutes."""
+    try:
+        return do_beside(listed, should_stop, "listing")
+    except Stopped:
+        raise PullInterrupted from None
 
 
 class Assignment:

@@ -75,15 +75,6 @@ class StopRequest:
         """Take over a stop that another rank was asked for."""
         self.signal_name = self.signal_name or "a signal to another rank"
 
-    def check(self, phase: str) -> None:
-        """End ``phase`` here if a stop was asked for.
-
-        Raises:
-            Stopped: It was.
-        """
-        if self:
-            raise Stopped(phase)
-
     def _note(self, number: int, _frame: FrameType | None) -> None:
         """Take a signal in the main thread."""
         self._handled += 1
@@ -138,7 +129,8 @@ class _Listener:
     @classmethod
     def _listen(cls) -> None:
         assert cls._sockets is not None
-        for number in iter(lambda: cls._sockets[0].recv(1), b""):  # type: ignore[index]
+        reader = cls._sockets[0]
+        for number in iter(lambda: reader.recv(1), b""):
             if number == _MARK:
                 cls._caught_up.set()
                 continue

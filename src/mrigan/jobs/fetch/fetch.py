@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from rich.filesize import decimal
 from rich.progress import (
@@ -31,13 +31,13 @@ from mrigan.errors import StorageError
 from mrigan.jobs.fetch.folder import bring_run_facts
 from mrigan.jobs.fetch.item import Outcome, fetch_item
 from mrigan.jobs.fetch.selection import Item, Selection, parse_parts, select_artifacts
+from mrigan.runtime.beside import do_beside
+from mrigan.runtime.signals import Stopped
 from mrigan.storage.store import Store, StoreOptions, open_store
 
 __all__ = ["FetchSummary", "fetch", "parse_parts"]
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _AT_ONCE = 8
 _SHOWN = 5
@@ -97,10 +97,11 @@ def fetch(
     folder = folder.expanduser().absolute()
     if not store.is_s3 and folder.resolve() == Path(store.uri).resolve():
         raise StorageError(f"{folder}: the run is in this very folder; choose another")
-    begun = _unless_stopped(lambda: _begin(store, folder, only), should_stop)
-    if begun is None:
+    try:
+        begin = partial(_begin, store, folder, only)
+        selection, new_bytes = do_beside(begin, should_stop, "looking at the run")
+    except Stopped:
         return _stopped_early(store, folder, started)
-    selection, new_bytes = begun
     with _progress(selection.size_bytes) as advance:
         outcomes, failures, interrupted = _fetch_all(store, selection, folder, advance, should_stop)
     if failures:
@@ -127,17 +128,6 @@ def _begin(store: Store, folder: Path, only: frozenset[str]) -> tuple[Selection,
     selection = select_artifacts(store, only)
     _check_space(selection, folder)
     return selection, bring_run_facts(store, folder)
-
-
-def _unless_stopped(work: Callable[[], T], should_stop: Callable[[], bool]) -> T | None:
-    """Do ``work`` beside this thread; None if a stop came first: a silent server takes minutes."""
-    pool = ThreadPoolExecutor(1, thread_name_prefix="fetch")
-    future = pool.submit(work)
-    pool.shutdown(wait=False)
-    while not wait([future], _TICK_SECONDS).done:
-        if should_stop():
-            return None
-    return future.result()
 
 
 def _stopped_early(store: Store, folder: Path, started: float) -> FetchSummary:

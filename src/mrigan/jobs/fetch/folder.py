@@ -2,13 +2,22 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from mrigan.artifacts import run_tree
 from mrigan.documents import DocumentError, parse_object
-from mrigan.errors import StorageError
+from mrigan.errors import StorageError, UnreadableError
 from mrigan.storage.store import Store
 
 _RUNS = (run_tree.RUN, run_tree.RUN_BEFORE)
+
+
+class Who(NamedTuple):
+    """What tells one run from another, as its run.json has it: of any type, if it is damaged."""
+
+    identity: object
+    slices: object
+    uri: object
 
 
 def bring_run_facts(store: Store, folder: Path) -> int:
@@ -22,8 +31,8 @@ def bring_run_facts(store: Store, folder: Path) -> int:
     Raises:
         StorageError: It holds another run; or what it holds is a run and does not say which.
     """
-    theirs = _who(run_tree.read_json(store, name) for name in _RUNS if store.head(name))
-    ours = _who(_read(folder / name) for name in _RUNS if (folder / name).is_file())
+    name, theirs = _first((name, _of_run(store, name)) for name in _RUNS)
+    _, ours = _first((name, _of_folder(folder / name)) for name in _RUNS)
     has_run = (folder / run_tree.STATUS).exists() or any(folder.glob("checkpoints/*.json"))
     if ours is None and has_run and theirs is not None:
         raise StorageError(
@@ -31,17 +40,15 @@ def bring_run_facts(store: Store, folder: Path) -> int:
             f"{store.uri} to another folder"
         )
     if ours is not None and ours != theirs:
-        where = f", that of {ours['uri']}," if ours["uri"] else ""
+        where = f", that of {ours.uri}," if ours.uri else ""
         raise StorageError(
             f"{folder}: holds another run{where} already; fetch {store.uri} to another folder"
         )
-    is_new = theirs is not None and ours is None
-    if is_new:
-        name = next(name for name in _RUNS if store.head(name))
-        check_no_links(folder, name)
-        store.download(name, folder / name)
-        return (folder / name).stat().st_size
-    return 0
+    if theirs is None or ours is not None:
+        return 0
+    check_no_links(folder, name)
+    store.download(name, folder / name)
+    return (folder / name).stat().st_size
 
 
 def check_no_links(folder: Path, key: str) -> None:
@@ -59,21 +66,32 @@ def check_no_links(folder: Path, key: str) -> None:
                 raise StorageError(f"{each}: is a link, to which nothing is fetched; remove it")
 
 
-def _who(found: Iterable[object]) -> dict[str, object] | None:
-    """What tells one run from another, of the first JSON object in ``found``."""
-    for facts in found:
-        if isinstance(facts, dict):
-            settings, data = facts.get("settings"), facts.get("data")
-            return {
-                "identity": facts.get("identity"),
-                "slices": data.get("fingerprint") if isinstance(data, dict) else None,
-                "uri": settings.get("output_uri") if isinstance(settings, dict) else None,
-            }
-    return None
+def _first(found: Iterable[tuple[str, Who | None]]) -> tuple[str, Who | None]:
+    return next((pair for pair in found if pair[1] is not None), ("", None))
 
 
-def _read(path: Path) -> object:
+def _of_run(store: Store, name: str) -> Who | None:
+    """What the run says of itself; None without such a file."""
     try:
-        return parse_object(path.read_bytes())
-    except (DocumentError, OSError):
-        return {}
+        facts = run_tree.read_json(store, name)
+    except UnreadableError:  # it is fetched as it is, for people to look at
+        facts = {}
+    return None if facts is None else _who(facts)
+
+
+def _of_folder(path: Path) -> Who | None:
+    if not path.is_file():
+        return None
+    try:
+        return _who(parse_object(path.read_bytes()))
+    except DocumentError:
+        return _who({})
+
+
+def _who(facts: run_tree.JsonObject) -> Who:
+    settings, data = facts.get("settings"), facts.get("data")
+    return Who(
+        identity=facts.get("identity"),
+        slices=data.get("fingerprint") if isinstance(data, dict) else None,
+        uri=settings.get("output_uri") if isinstance(settings, dict) else None,
+    )

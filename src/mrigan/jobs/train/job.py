@@ -89,7 +89,11 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         _log_machine(hardware, ranks)
         state = fresh_state(settings, hardware, ranks)
         initial = adopt_initial(state, found, settings)
-        held = found.then(lambda found: hold(found, stop))
+        try:
+            held = found.then(lambda found: hold(found, stop))
+        except Stopped as stopped:  # the run is another job's: its status.json stays as it is
+            _tell_interrupted(stop, stopped)
+            return Outcome.INTERRUPTED
         with _released(held.value), _ends_recorded(held.value, stop):
             return _train(settings, hardware, ranks, held, state, initial, display, stop)
         return Outcome.INTERRUPTED
@@ -224,7 +228,7 @@ def _ends_recorded(found: FoundRun | None, stop: StopRequest) -> Iterator[None]:
     except Stopped as stopped:
         stop.note_elsewhere()
         record("interrupted", stop.signal_name)
-        log.info("interrupted", extra={"signal": stop.signal_name, "while": stopped.phase})
+        _tell_interrupted(stop, stopped)
     except KeyboardInterrupt:
         record("interrupted", "a second Ctrl-C", is_short=True)
         raise
@@ -235,6 +239,10 @@ def _ends_recorded(found: FoundRun | None, stop: StopRequest) -> Iterator[None]:
         reason = str(error) or type(error).__name__
         record("failed", reason, status, is_short=isinstance(error, StorageError))
         raise
+
+
+def _tell_interrupted(stop: StopRequest, stopped: Stopped) -> None:
+    log.info("interrupted", extra={"signal": stop.signal_name, "while": stopped.phase})
 
 
 def _within(seconds: float, work: Callable[[], None]) -> None:

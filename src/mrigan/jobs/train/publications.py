@@ -110,9 +110,11 @@ class Publications:
         """Write what is not published, and what is published from now on, to ``store``."""
         self._publisher.redirect(store)
 
-    def publish_status(self, state: State, **facts: Any) -> None:  # noqa: ANN401 - of RunStatus
-        """Where the run is; ``facts`` are the reason and the exit status."""
-        status = self._status(state, **facts)
+    def publish_status(
+        self, state: State, *, reason: str = "", exit_status: int | None = None
+    ) -> None:
+        """Where the run is."""
+        status = self._status(state, reason=reason, exit_status=exit_status)
         self._publisher.submit(run_tree.STATUS, lambda store: write_status(store, status))
 
     def publish_again(self) -> None:
@@ -140,7 +142,8 @@ class Publications:
         images_seen = self._state.images_seen
         epoch = self._run.plan.epoch_of(images_seen)[0]
         if replacing:
-            self.rolled_back_to = min(images_seen, self.rolled_back_to or images_seen)
+            before = self.rolled_back_to
+            self.rolled_back_to = images_seen if before is None else min(images_seen, before)
         point = self.rolled_back_to
 
         def publish(store: Store) -> None:
@@ -152,7 +155,8 @@ class Publications:
             publish_checkpoint(store, images_seen, encode(saved), about)
             if point is not None:
                 delete_after(store, point, keep=images_seen)
-                self.rolled_back_to = None if self.rolled_back_to == point else point
+                if self.rolled_back_to == point:  # else the run has rolled back once more
+                    self.rolled_back_to = None
             log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
             self._remove_old(store)
 

@@ -53,8 +53,8 @@ def keep_unpublished(
         if is_done:
             publications.publish_status("completed", exit_status=0)
         else:
-            reason = {"reason": str(error), "exit_status": error.exit_status}
-            publications.publish_status("failed", **reason)
+            status = error.exit_status
+            publications.publish_status("failed", reason=str(error), exit_status=status)
         publications.flush(_SECONDS)
         run_tree.write_json(kept, run_tree.RUN, run.facts.to_json())
         record = Unpublished(
