@@ -281,9 +281,9 @@ class Counted:
     def list(self):
         return self._source.list()
 
-    def read(self, info, height, width, fit):
+    def read(self, info, height, width, fit, series=None):
         self.reads.append(info.key)
-        return self._source.read(info, height, width, fit)
+        return self._source.read(info, height, width, fit, series)
 
 
 def pulled(ranks, folder, caches):

@@ -51,12 +51,12 @@ class Watched:
     def list(self):
         return self.source.list()
 
-    def read(self, info, height, width, fit):
+    def read(self, info, height, width, fit, series=None):
         self.reads.append(info.key)
         time.sleep(self.seconds)
         if info.key in self.failing:
             raise StorageError(f"{info.key}: gone; try again")
-        return self.source.read(info, height, width, fit)
+        return self.source.read(info, height, width, fit, series)
 
 
 class Held(Watched):
@@ -72,12 +72,12 @@ class Held(Watched):
         self.done = []
         self._free = free
 
-    def read(self, info, height, width, fit):
+    def read(self, info, height, width, fit, series=None):
         if self.is_held(info):
             self.reads.append(info.key)
             assert self.go.wait(DEADLINE_SECONDS)
-            return self.source.read(info, height, width, fit)
-        pixels = super().read(info, height, width, fit)
+            return self.source.read(info, height, width, fit, series)
+        pixels = super().read(info, height, width, fit, series)
         self.done.append(info.key)
         return pixels
 
@@ -437,14 +437,14 @@ def test_reads_under_way_grow_to_the_concurrency_where_reading_is_waiting(shelf,
     under_way, most = set(), []
 
     class Slow(Watched):
-        def read(self, info, height, width, fit):
+        def read(self, info, height, width, fit, series=None):
             under_way.add(info.key)
             most.append(len(under_way))
             if len(under_way) >= 20:
                 grown.set()
             if len(self.reads) >= 100:  # by then they have shown what reading is
                 assert grown.wait(DEADLINE_SECONDS)
-            pixels = super().read(info, height, width, fit)
+            pixels = super().read(info, height, width, fit, series)
             under_way.remove(info.key)
             return pixels
 

@@ -10,8 +10,9 @@ import logging
 import re
 import threading
 import warnings
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, Literal, cast
+from typing import Final, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,23 +21,24 @@ from PIL.ImageFile import ImageFile
 
 from mrigan.data.bmp import bmp_reader
 from mrigan.data.flatness import refuse_flat_grey, refuse_labels
-from mrigan.data.intensity import apply_window
+from mrigan.data.intensity import MIN_CONTRAST, IntensityWindow, apply_window
 from mrigan.data.jpeg import jpeg_reader
 from mrigan.data.png import read_deep_png
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.signatures import READABLE, looks_like
 from mrigan.data.tiff import tiff_reader
+from mrigan.errors import StorageError
 
 Fit = Literal["stretch", "pad", "crop"]
+_Picture = NDArray[np.generic] | Image.Image
+_T = TypeVar("_T")
 
-DECODE_VERSION: Final = 2
+DECODE_VERSION: Final = 3
 """To be raised whenever the same bytes may give other pixels: caches are keyed by it."""
 
 MAX_PIXELS: Final = 64_000_000
 MAX_BYTES: Final = 256 * 2**20
 MIN_SIDE_PX: Final = 8
-MIN_CONTRAST: Final = 8
-"""Grey levels between the darkest and the brightest pixel, of 255, below which a slice is blank."""
 
 _READERS = {"TIFF": tiff_reader, "JPEG": jpeg_reader, "BMP": bmp_reader}
 _LARGE_PX = 4_000_000
@@ -44,7 +46,13 @@ _ONE_LARGE_PICTURE = threading.Lock()  # 64 threads with 64 Mpx each would not f
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
-def decode(data: bytes, height: int, width: int, fit: Fit = "stretch") -> NDArray[np.uint8]:
+def decode(
+    data: bytes,
+    height: int,
+    width: int,
+    fit: Fit = "stretch",
+    window: Callable[[], IntensityWindow | None] | None = None,
+) -> NDArray[np.uint8]:
     """Return one slice (height, width), uint8, from an encoded picture; thread-safe.
 
     Up to eight bits, grey levels are kept; beyond, they go through the intensity window. Alpha is
@@ -55,10 +63,33 @@ def decode(data: bytes, height: int, width: int, fit: Fit = "stretch") -> NDArra
         height: Rows wanted, px.
         width: Columns wanted, px.
         fit: ``stretch`` changes the aspect, ``pad`` letterboxes on black, ``crop`` cuts the centre.
+        window: Called for pictures of more than eight bits, of up to 4 Mpx: the window of the
+            slice's series, None where it has none.
 
     Raises:
         UnusableSliceError: With the reason.
     """
+    return _with_picture(data, lambda picture: _levels(picture, (width, height), fit, window))
+
+
+def deep_pixels(data: bytes) -> NDArray[np.generic] | None:
+    """Return the pixels (H, W) in the file's own numbers, None up to eight bits; thread-safe.
+
+    Raises:
+        UnusableSliceError: The picture can't be read, or is a label map.
+    """
+
+    def deep(picture: _Picture) -> NDArray[np.generic] | None:
+        if isinstance(picture, Image.Image) or picture.dtype == np.uint8:
+            return None
+        refuse_labels(picture)
+        return picture
+
+    return _with_picture(data, deep)
+
+
+def _with_picture(data: bytes, use: Callable[[_Picture], _T]) -> _T:
+    """Call ``use`` with the pixels, or with the picture that Pillow has opened."""
     if not data:
         raise UnusableSliceError("zero bytes")
     _quieten_pillow()
@@ -68,12 +99,13 @@ def decode(data: bytes, height: int, width: int, fit: Fit = "stretch") -> NDArra
             if find is not None and (reader := find(data)) is not None:
                 _check_size(reader.width, reader.height)
                 with _room(reader.width * reader.height):
-                    return _from_pixels(reader.read(), (width, height), fit)
+                    return use(reader.read())
             with Image.open(io.BytesIO(data), formats=READABLE) as image:
                 _check_header(image)
                 with _room(image.width * image.height):
-                    return _decode_opened(image, data, (width, height), fit)
-    except UnusableSliceError:
+                    values = read_deep_png(image, data)
+                    return use(values if values is not None else _grey(image))
+    except (UnusableSliceError, StorageError):  # the latter of the series' other slices
         raise
     except Exception as error:
         raise UnusableSliceError(_diagnosis(data, error)) from error
@@ -83,23 +115,21 @@ def _room(pixels: int) -> AbstractContextManager[object]:
     return _ONE_LARGE_PICTURE if pixels > _LARGE_PX else nullcontext()
 
 
-def _decode_opened(
-    image: ImageFile, data: bytes, size: tuple[int, int], fit: Fit
+def _levels(
+    picture: _Picture,
+    size: tuple[int, int],
+    fit: Fit,
+    window: Callable[[], IntensityWindow | None] | None,
 ) -> NDArray[np.uint8]:
-    values = read_deep_png(image, data)
-    return (
-        _from_pixels(values, size, fit)
-        if values is not None
-        else _from_grey(_grey(image), size, fit)
-    )
-
-
-def _from_pixels(pixels: NDArray[np.generic], size: tuple[int, int], fit: Fit) -> NDArray[np.uint8]:
-    """Bring pixels (H, W) of any type to grey levels; only unsigned bytes are some already."""
-    if pixels.dtype == np.uint8:
-        return _from_grey(Image.fromarray(pixels), size, fit)
-    refuse_labels(pixels)
-    scaled = np.asarray(_fitted(Image.fromarray(apply_window(pixels)), size, fit))
+    """Bring a picture of any type to grey levels; only unsigned bytes are some already."""
+    if isinstance(picture, Image.Image):
+        return _from_grey(picture, size, fit)
+    if picture.dtype == np.uint8:
+        return _from_grey(Image.fromarray(picture), size, fit)
+    refuse_labels(picture)
+    # Large pictures are decoded one at a time, so none may wait for others here.
+    shared = window() if window is not None and picture.size <= _LARGE_PX else None
+    scaled = np.asarray(_fitted(Image.fromarray(apply_window(picture, shared)), size, fit))
     return cast(NDArray[np.uint8], np.rint(scaled).clip(0, 255).astype(np.uint8))
 
 

@@ -1,8 +1,14 @@
-"""Pixels of more than eight bits to the 256 grey levels, by an intensity window for each slice.
+"""Pixels of more than eight bits to the 256 grey levels, by an intensity window.
 
 Such files do not say which range is in use (often twelve bits of a sixteen-bit file), so the range
-is taken from the pixels of the foreground.
+is taken from the pixels of the foreground: of the whole series where a slice is known to be of one,
+so that a slice keeps its brightness beside its neighbours, else of the slice alone.
 """
+
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +24,76 @@ MAX_MISSING = 0.5
 MIN_COUNTS = 32
 """Range of whole numbers below which a slice is blank: 8 grey levels of 255 are 32 of 1,023."""
 
+MIN_CONTRAST = 8
+"""Grey levels between the darkest and the brightest pixel, of 255, below which a slice is blank."""
+
+_LEAST_SLICES = 2  # that make a series
+_PIXELS_A_SLICE = 2**18  # enough for percentiles
 _MIN_GROUND = 0.1  # of the pixels have one value: that is a background
 _FEW_COUNTS = 512  # an eighth of 12 bits: noise alone spans no more
 _ALIKE = 0.6, 0.3  # correlation of neighbours below which few counts, or fractions, are noise
 
 
-def apply_window(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
+class IntensityWindow(NamedTuple):
+    """What becomes black and white, in the file's own numbers; ``ground`` becomes black, too."""
+
+    low: float
+    high: float
+    ground: float | None
+
+
+def apply_window(
+    pixels: NDArray[np.generic], shared: IntensityWindow | None = None
+) -> NDArray[np.float32]:
     """Scale pixels (H, W) of any range to float32 in [0, 255]; what is not finite becomes 0.
 
     A background of one value, as skull stripping leaves it, is no part of the window.
 
+    Args:
+        pixels: Of one slice.
+        shared: The window of the slice's series; its own is taken where there is none.
+
     Raises:
-        UnusableSliceError: Most pixels are not finite, or there is nothing but noise or one value.
+        UnusableSliceError: Most pixels are not finite, or there is nothing but noise or one value,
+            or the slice is dark throughout beside its series.
     """
+    values, finite = _checked(pixels)
+    usable = values[finite]
+    window = shared or _window(usable, _background(values, usable))
+    if window.ground is not None and window.ground < window.high:
+        finite &= values != window.ground
+    np.clip(values, window.low, window.high, out=values)
+    values -= window.low
+    values *= 255.0 / (window.high - window.low)
+    values[~finite] = 0.0
+    if shared and np.ptp(values) < MIN_CONTRAST:
+        raise UnusableSliceError(f"blank: within {MIN_CONTRAST} grey levels in its series' window")
+    return values.astype(np.float32, copy=False)
+
+
+def shared_window(pictures: Iterable[NDArray[np.generic]]) -> IntensityWindow | None:
+    """Return the window of the foreground of several slices (H, W) together.
+
+    None where they are not alike in size and type, so not of one series, or fewer than two of them
+    are usable. Blank slices, of which a series has some above and below the head, are passed over.
+    """
+    kinds, grounds, all_usable = set(), Counter[float | None](), list[NDArray[np.floating]]()
+    for pixels in pictures:
+        kinds.add((pixels.shape, pixels.dtype))
+        with suppress(UnusableSliceError):
+            values, finite = _checked(pixels)
+            usable = values[finite]
+            if usable.min() < usable.max():
+                grounds[_background(values, usable)] += 1
+                all_usable.append(usable[:: max(1, len(usable) // _PIXELS_A_SLICE)])
+    if len(kinds) != 1 or len(all_usable) < _LEAST_SLICES:
+        return None
+    ground, slices = grounds.most_common(1)[0]
+    return _window(np.concatenate(all_usable), ground if 2 * slices >= len(all_usable) else None)
+
+
+def _checked(pixels: NDArray[np.generic]) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
+    """Copy the pixels as floats, and say which are finite; refuse what holds no picture."""
     values: NDArray[np.floating] = (
         pixels.astype(np.float32) if pixels.dtype.itemsize <= 2 else pixels.astype(np.float64)
     )
@@ -38,20 +101,11 @@ def apply_window(pixels: NDArray[np.generic]) -> NDArray[np.float32]:
     missing = 1.0 - float(finite.mean())
     if missing > MAX_MISSING:
         raise UnusableSliceError(f"{missing:.0%} of the pixels are not finite")
-    usable = values[finite]
-    _refuse_air(values, usable)
-    ground = _background(values, usable)
-    low, high = _ends(usable, ground)
-    if ground is not None and ground < high:
-        finite &= values != ground
-    np.clip(values, low, high, out=values)
-    values -= low
-    values *= 255.0 / (high - low)
-    values[~finite] = 0.0
-    return values.astype(np.float32, copy=False)
+    _refuse_air(values, values[finite])
+    return values, finite
 
 
-def _ends(usable: NDArray[np.floating], ground: float | None) -> tuple[float, float]:
+def _window(usable: NDArray[np.floating], ground: float | None) -> IntensityWindow:
     """The percentiles, or the extremes where those are equal (a dot on a plain background)."""
     foreground = usable if ground is None else usable[usable != ground]
     if len(foreground):
@@ -59,11 +113,11 @@ def _ends(usable: NDArray[np.floating], ground: float | None) -> tuple[float, fl
         if ground is not None and low - (high - low) <= ground < low:
             low = ground  # near enough to leave the foreground most of the levels
         if low < high:
-            return low, high
+            return IntensityWindow(low, high, ground)
     low, high = float(usable.min()), float(usable.max())
     if low == high:
         raise UnusableSliceError("blank: every pixel has the same value")
-    return low, high
+    return IntensityWindow(low, high, ground)
 
 
 def _background(values: NDArray[np.floating], usable: NDArray[np.floating]) -> float | None:

@@ -24,6 +24,8 @@ class ManifestEntry:
         volume: What it is a slice of, where volumes are held out; else empty.
         side: Then ``training``, ``holdout``, or ``copy``: the pixels of a held-out slice that are
             also trained on, so it counts on neither side.
+        series: Names the slices whose intensity window its pixels went through, where that is
+            the window of a series; else empty.
     """
 
     key: str
@@ -35,6 +37,7 @@ class ManifestEntry:
     sha256: str = ""
     volume: str = ""
     side: Side = ""
+    series: str = ""
 
 
 def encode_manifest(entries: Iterable[ManifestEntry]) -> bytes:
@@ -46,6 +49,8 @@ def _fields(entry: ManifestEntry) -> dict[str, str | int | None]:
     fields = dict(vars(entry))
     if not entry.side:  # as in the cache, where nothing is held out
         del fields["volume"], fields["side"]
+    if not entry.series:
+        del fields["series"]
     return fields
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO, NamedTuple
 from mrigan.data.cores import usable_cores
 from mrigan.data.formats import Fit
 from mrigan.data.refusal import UnusableSliceError
+from mrigan.data.series import Series
 from mrigan.data.source import Source
 from mrigan.runtime.host_memory import return_freed_memory
 from mrigan.runtime.signals import Stopped
@@ -40,11 +41,15 @@ class PullInterrupted(Stopped):
 
 
 class Pulled(NamedTuple):
-    """What became of an object: a row with this sha256, or a refusal's reason."""
+    """What became of an object: a row with this sha256, or a refusal's reason.
+
+    ``series`` is the digest of the series whose intensity window was used, else empty.
+    """
 
     number: int
     sha256: str
     reason: str
+    series: str = ""
 
 
 class Wanted(NamedTuple):
@@ -52,6 +57,7 @@ class Wanted(NamedTuple):
 
     number: int
     info: ObjectInfo
+    series: Series | None = None
 
 
 def pull(
@@ -158,21 +164,26 @@ def _work(
     try:
         while todo:
             try:
-                number, info = todo.popleft()
+                number, info, series = todo.popleft()
             except IndexError:  # another worker took the last one meanwhile
                 return
             started, cpu_started = time.monotonic(), time.thread_time()
             try:
-                pixels = source.read(info, height, width, fit).tobytes()
+                pixels = source.read(info, height, width, fit, series).tobytes()
             except UnusableSliceError as refusal:
-                pulled.append(Pulled(number, "", refusal.reason))
+                pulled.append(Pulled(number, "", refusal.reason, _window_of(series)))
                 continue
             finally:
                 load.note(time.monotonic() - started, time.thread_time() - cpu_started)
             _write_all(descriptor, pixels, number * row_bytes)
-            pulled.append(Pulled(number, hashlib.sha256(pixels).hexdigest(), ""))
+            sha256 = hashlib.sha256(pixels).hexdigest()
+            pulled.append(Pulled(number, sha256, "", _window_of(series)))
     finally:
         os.close(descriptor)
+
+
+def _window_of(series: Series | None) -> str:
+    return series.digest if series is not None and series.is_deep else ""
 
 
 def _write_all(descriptor: int, data: bytes, offset: int) -> None:

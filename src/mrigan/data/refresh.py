@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from mrigan.data.cache import Snapshot, locked, manifest_stamp, read_snapshot, remove_stale
@@ -14,6 +15,7 @@ from mrigan.data.formats import Fit
 from mrigan.data.lockstep import OnProgress, lockstep
 from mrigan.data.manifest import ManifestEntry
 from mrigan.data.pull import Wanted, pull
+from mrigan.data.series import Series, find_series
 from mrigan.data.snapshot_builder import SnapshotBuilder
 from mrigan.data.source import Source
 from mrigan.runtime.ranks import ALONE, Peers, Ranks
@@ -48,6 +50,11 @@ class Request:
     def row_bytes(self) -> int:
         """Bytes of one decoded slice."""
         return self.shape[0] * self.shape[1]
+
+    @cached_property
+    def series(self) -> dict[str, Series]:
+        """The series of each key that is of one."""
+        return find_series(self.infos)
 
     def cache_key(self) -> str:
         """Name what is decoded, and how; packs of other names share nothing."""
@@ -93,7 +100,7 @@ def _refresh(request: Request, folder: Path, files: ExitStack, machines: Peers) 
     """
     stamp = manifest_stamp(folder)
     found = _open(folder, request, files)
-    said = machines.gather_bytes(json.dumps(_lacking(found, request.infos)).encode())
+    said = machines.gather_bytes(json.dumps(_lacking(found, request)).encode())
     lacking: list[list[int] | None] = [json.loads(each) for each in said]
     with ExitStack() as held:
         with lockstep(request.ranks, request.on_progress, request.should_stop) as tick:
@@ -102,7 +109,7 @@ def _refresh(request: Request, folder: Path, files: ExitStack, machines: Peers) 
             writable = held.enter_context(locked(folder, lambda: tick(0, 0)))
             if machines.size == 1 and manifest_stamp(folder) != stamp:
                 found = _open(folder, request, files)  # another process has changed it meanwhile
-                if found is not None and _lacking(found, request.infos) is None:
+                if found is not None and _lacking(found, request) is None:
                     return Refreshed(found, fetched=0, removed=0)
             builder, removed = _begin(request, writable, found, files)
             held.enter_context(builder.saved_on_failure())
@@ -121,22 +128,29 @@ def _open(folder: Path, request: Request, files: ExitStack) -> Snapshot | None:
     return snapshot
 
 
-def _unchanged(
-    entries: Mapping[str, ManifestEntry], infos: Sequence[ObjectInfo]
-) -> dict[str, ManifestEntry]:
-    """The entries of objects that are listed as they were, in the order of the listing."""
+def _unchanged(entries: Mapping[str, ManifestEntry], request: Request) -> dict[str, ManifestEntry]:
+    """The entries of objects that are listed as they were, in the order of the listing.
+
+    Those that went through the intensity window of a series need the same window still.
+    """
     return {
         info.key: entry
-        for info in infos
+        for info in request.infos
         if (entry := entries.get(info.key)) is not None
         and (entry.etag, entry.size_bytes) == (info.etag, info.size_bytes)
+        and (not entry.series or entry.series == _digest(request, info.key))
     }
 
 
-def _lacking(found: Snapshot | None, infos: Sequence[ObjectInfo]) -> list[int] | None:
+def _digest(request: Request, key: str) -> str:
+    series = request.series.get(key)
+    return series.digest if series is not None else ""
+
+
+def _lacking(found: Snapshot | None, request: Request) -> list[int] | None:
     """The numbers of the objects to read; None if ``found`` is up to date, none of them gone."""
     entries = found.entries if found is not None else {}
-    unchanged = _unchanged(entries, infos)
+    infos, unchanged = request.infos, _unchanged(entries, request)
     if found is not None and len(unchanged) == len(infos) == len(entries):
         return None
     return [number for number, info in enumerate(infos) if info.key not in unchanged]
@@ -148,11 +162,11 @@ def _begin(
     """Start a snapshot from what is known already; the second is how many objects are gone."""
     if folder is not None:
         remove_stale(folder, keep=old.name if old is not None else None)
-    builder = SnapshotBuilder(folder, request.infos, request.row_bytes)
+    builder = SnapshotBuilder(folder, request.infos, request.series, request.row_bytes)
     files.callback(builder.rows.close)
     if old is None:
         return builder, 0
-    builder.reuse(old, _unchanged(old.entries, request.infos))
+    builder.reuse(old, _unchanged(old.entries, request))
     return builder, len(old.entries.keys() - {info.key for info in request.infos})
 
 

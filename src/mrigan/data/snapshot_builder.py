@@ -13,6 +13,7 @@ from pathlib import Path
 from mrigan.data.cache import Snapshot, new_rows, publish, remove_stale, warn_not_kept
 from mrigan.data.manifest import ManifestEntry
 from mrigan.data.pull import Pulled, Wanted
+from mrigan.data.series import Series
 from mrigan.storage.keys import ObjectInfo
 
 
@@ -25,9 +26,16 @@ class SnapshotBuilder:
         pulled: What has been read so far; ``pull`` appends to it.
     """
 
-    def __init__(self, folder: Path | None, infos: Sequence[ObjectInfo], row_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path | None,
+        infos: Sequence[ObjectInfo],
+        series: Mapping[str, Series],
+        row_bytes: int,
+    ) -> None:
         self._folder = folder
         self._infos = infos
+        self._series = series
         self._reused: dict[str, ManifestEntry] = {}
         self.row_bytes = row_bytes
         self.rows, self._name = new_rows(folder, len(infos) * row_bytes)
@@ -48,7 +56,7 @@ class SnapshotBuilder:
     def wanted(self) -> list[Wanted]:
         """Return what still has to be read."""
         return [
-            Wanted(number, info)
+            Wanted(number, info, self._series.get(info.key))
             for number, info in enumerate(self._infos)
             if info.key not in self._reused
         ]
@@ -57,7 +65,7 @@ class SnapshotBuilder:
         """Return what became of each of these objects, here or at an earlier start."""
         entries = self._entries()
         found = [(number, entries[self._infos[number].key]) for number in numbers]
-        return [Pulled(number, entry.sha256, entry.reason) for number, entry in found]
+        return [Pulled(number, entry.sha256, entry.reason, entry.series) for number, entry in found]
 
     @contextmanager
     def saved_on_failure(self) -> Iterator[None]:
@@ -88,7 +96,7 @@ class SnapshotBuilder:
     def _entries(self) -> dict[str, ManifestEntry]:
         """What is known so far, by key."""
         entries = dict(self._reused)
-        for number, sha256, reason in list(self.pulled):
+        for number, sha256, reason, series in list(self.pulled):
             info = self._infos[number]
             is_used = not reason
             entries[info.key] = ManifestEntry(
@@ -99,5 +107,6 @@ class SnapshotBuilder:
                 reason=reason,
                 row=number if is_used else None,
                 sha256=sha256,
+                series=series,
             )
         return entries

@@ -6,13 +6,14 @@ A ``Source`` lists objects without reading them and reads one slice at a time, f
 import re
 import threading
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mrigan.data.cores import usable_cores
-from mrigan.data.formats import DECODE_VERSION, MAX_BYTES, Fit, decode
+from mrigan.data.formats import DECODE_VERSION, MAX_BYTES, Fit, decode, deep_pixels
 from mrigan.data.listing import (
     listed_one,
     open_one_or_all,
@@ -23,6 +24,7 @@ from mrigan.data.listing import (
 from mrigan.data.phantom import PHANTOM_VERSION, draw
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.selection import EVERYTHING, Selection
+from mrigan.data.series import Series
 from mrigan.errors import SettingsError
 from mrigan.storage.keys import UNREADABLE, ObjectInfo
 from mrigan.storage.store import Store, StoreOptions
@@ -57,8 +59,10 @@ class Source(Protocol):
         """
         ...
 
-    def read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
-        """Return one slice (height, width), uint8; thread-safe.
+    def read(
+        self, info: ObjectInfo, height: int, width: int, fit: Fit, series: Series | None = None
+    ) -> NDArray[np.uint8]:
+        """Return one slice (height, width), uint8, in the window of its series; thread-safe.
 
         Raises:
             UnusableSliceError: The object is not a slice.
@@ -138,7 +142,9 @@ class StoreSource:
             refuse_object(self._store, self._options)
         return taken(infos, self._selection, self._store.uri)
 
-    def read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+    def read(
+        self, info: ObjectInfo, height: int, width: int, fit: Fit, series: Series | None = None
+    ) -> NDArray[np.uint8]:
         """Fetch and decode one object, unless the listing already tells that it is no slice."""
         if info.etag.startswith(UNREADABLE):
             raise UnusableSliceError(info.etag.removeprefix(UNREADABLE))
@@ -151,16 +157,26 @@ class StoreSource:
             raise UnusableSliceError(f"{mebibytes:.0f} MiB; {MAX_BYTES >> 20} MiB is the limit")
         if info.size_bytes > _LARGE_BYTES:
             with self._one_large_object:
-                return self._read(info, height, width, fit)
-        return self._read(info, height, width, fit)
+                return self._read(info, height, width, fit, None)
+        return self._read(info, height, width, fit, series)
 
-    def _read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+    def _read(
+        self, info: ObjectInfo, height: int, width: int, fit: Fit, series: Series | None
+    ) -> NDArray[np.uint8]:
         data = self._store.get(info.key, etag=info.etag)
+        window = None if series is None else partial(series.window, self._deep_pixels)
         try:
             with self._decoders:
-                return decode(data, height, width, fit)
+                return decode(data, height, width, fit, window)
         except UnusableSliceError as error:
             raise UnusableSliceError(with_pattern(error.reason, info.key)) from error
+
+    def _deep_pixels(self, info: ObjectInfo) -> NDArray[np.generic] | None:
+        """Read another slice of a series for its window, on the thread that is decoding one."""
+        try:
+            return deep_pixels(self._store.get(info.key, etag=info.etag))
+        except UnusableSliceError:
+            return None  # it is refused when its turn comes
 
 
 class PhantomSource:
@@ -194,8 +210,10 @@ class PhantomSource:
             ObjectInfo(f"phantom-{index:06d}", 0, etag, self._DRAWN) for index in range(self._count)
         ]
 
-    def read(self, info: ObjectInfo, height: int, width: int, fit: Fit) -> NDArray[np.uint8]:
+    def read(
+        self, info: ObjectInfo, height: int, width: int, fit: Fit, series: Series | None = None
+    ) -> NDArray[np.uint8]:
         """Draw one phantom."""
-        del fit
+        del fit, series
         with self._drawing:
             return draw(int(info.key.removeprefix("phantom-")), height, width)

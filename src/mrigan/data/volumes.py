@@ -15,7 +15,7 @@ _SLICE_NUMBER = re.compile(r"[^A-Za-z0-9)]*[0-9]+$")
 # Numbers that count pictures: ours, and those a file manager gives, as in "m (12).jpg".
 _PICTURE_NUMBER = re.compile(r"(?:(?:^|/)phantom-[0-9]{6}|\([0-9]+\))$")
 # A scanner makes no more slices of one head: more names that differ in a number count pictures.
-_MOST_SLICES = 512
+MOST_SLICES = 512
 
 _PATIENT = re.compile(
     r"(?:^|[/_-])("
@@ -62,9 +62,7 @@ def volume_ids(keys: Sequence[str], pattern: str = "") -> list[str]:
     named = [_without_slice(key) for key in keys]
     sizes = Counter(_without_slice_number(key) for key in keys)
     return [
-        key
-        if name != patient_of(key) and sizes[_without_slice_number(key)] > _MOST_SLICES
-        else name
+        key if name != patient_of(key) and sizes[_without_slice_number(key)] > MOST_SLICES else name
         for key, name in zip(keys, named, strict=True)
     ]
 
@@ -73,6 +71,27 @@ def patient_of(key: str) -> str:
     """The patient as a known data set writes it in its names, "" in others."""
     found = _PATIENT.search(key)
     return found[1] if found else ""
+
+
+def series_of(key: str) -> str:
+    """The volume, contrast and extension of a numbered slice, "" where its name tells no volume.
+
+    ``p7/t1_012.png`` and ``p7/012/t1.png`` are of one series each, ``slice_012.png`` is of none:
+    without a number of its own, a name is not known to be a patient's.
+    """
+    stem = _EXTENSIONS.sub("", key)
+    if _PICTURE_NUMBER.search(stem):
+        return ""
+    contrast = ""
+    if found := _LAST_FOLDER.search(stem):
+        bare, contrast = _NUMBERED_FOLDER.sub("", stem[: found.start()]), found[0]
+    elif found := _LAST_WORD.search(stem):
+        bare, contrast = _LAST_NUMBER.sub("", stem[: found.start()]), found[0]
+    else:
+        bare = _SLICE_NUMBER.sub("", stem)
+    if bare + contrast == stem or not any(map(str.isdigit, bare)):
+        return ""
+    return "\n".join((bare, contrast, key[len(stem) :]))
 
 
 def splits_folders(keys: Sequence[str], names: Sequence[str]) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mrigan.artifacts.grids import render_grid
 from mrigan.data.refusal import UnusableSliceError
 from mrigan.data.sampler import stream_seed
+from mrigan.data.series import find_series
 from mrigan.data.slices import to_grey, to_unit
 from mrigan.data.source import is_folder_marker
 from mrigan.errors import DataError, SettingsError
@@ -70,14 +71,14 @@ def _some_slices(settings: Settings, count: int) -> NDArray[np.uint8]:
     """Read ``count`` slices at random, or as many as there are; (n, 1, H, W)."""
     source = input_source(settings)
     listed = [info for info in source.list() if not is_folder_marker(info.key, info.size_bytes)]
+    series = find_series(listed)
+    shape = settings.image_height, settings.image_width, settings.fit
     order = random.Random(settings.seed).sample(listed, len(listed))
     found: list[NDArray[np.uint8]] = []
     refused = ""
     for info in order:
         try:
-            found.append(
-                source.read(info, settings.image_height, settings.image_width, settings.fit)
-            )
+            found.append(source.read(info, *shape, series.get(info.key)))
         except UnusableSliceError as error:
             refused = refused or f": {info.key!r} {error}"
         if len(found) == count:
