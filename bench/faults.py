@@ -47,7 +47,7 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mrigan-faults-") as name, serve() as proxy:
-        rows = list(_rows(Place(Path(name), proxy), args.only))
+        rows = list(_rows(Place(Path(name), proxy), args.only, name))
     wrong = [row for row in rows if not row.as_promised]
     print(f"{len(rows)} faults, {len(wrong)} not as promised, {time.monotonic() - began:.0f} s")
     if args.write:
@@ -57,7 +57,7 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def _rows(place: Place, only: str) -> Iterator[Row]:
+def _rows(place: Place, only: str, root: str) -> Iterator[Row]:
     for fault, where, inject in fault_scenarios.every():
         if only not in f"{fault} {where}":
             continue
@@ -66,7 +66,8 @@ def _rows(place: Place, only: str) -> Iterator[Row]:
             status, happened, as_promised = inject(place)
         except Exception as error:  # noqa: BLE001 - it belongs into the table
             status, happened, as_promised = None, f"{type(error).__name__}: {error}", False
-        row = Row(fault, where, status, " ".join(happened.split()), as_promised)
+        happened = " ".join(happened.split()).replace(root, "…")
+        row = Row(fault, where, status, happened, as_promised)
         print(row.markdown(), flush=True)
         yield row
 
