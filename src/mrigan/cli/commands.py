@@ -71,6 +71,30 @@ def fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
     return INTERRUPTED if summary.interrupted else 0
 
 
+def generate(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """Synthetic slices of a run."""
+    stop.effect = "stopping; what was written is kept, and the same command continues"
+    settings = _settings(options, unknown)
+    environment.configure_allocators()
+    from mrigan.jobs.build import storage_options
+    from mrigan.jobs.generate import job
+    from mrigan.jobs.generate.request import Request
+
+    request = Request(
+        run=options.run,
+        out=options.out,
+        which=options.which,
+        count=options.count,
+        first_seed=options.first_seed,
+        truncation=options.truncation,
+        kind=options.kind,
+        device=settings.device,
+        options=storage_options(settings),
+    )
+    is_complete = job.generate(request, processes=options.processes, should_stop=lambda: bool(stop))
+    return 0 if is_complete else INTERRUPTED
+
+
 def publish(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """What a job could not publish, to its run."""
     stop.at_once = True

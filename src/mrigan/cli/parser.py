@@ -80,6 +80,7 @@ def build_parser() -> argparse.ArgumentParser:
     train = _add(named, "train", commands.train, "the job: slices in, a trained generator out", "")
     train.description, train.epilog = _TRAIN_HELP, _TRAIN_EPILOG
     add_options(train)
+    _add_generate(named)
     _add_fetch(named)
     _add_publish(named)
     _add_phantom(named)
@@ -93,6 +94,25 @@ def build_parser() -> argparse.ArgumentParser:
     summary = "run the job on SageMaker, follow it, report how it ended"
     add_launch_options(_add(named, "launch", commands.launch, summary, ""))
     return parser
+
+
+def _add_generate(named: _Commands) -> None:
+    summary = "draw synthetic slices with a run's generator, to a folder or bucket"
+    generate = _add(named, "generate", commands.generate, summary)
+    generate.add_argument("run", help="the run: its OUTPUT_URI, or the folder it was fetched to")
+    generate.add_argument("out", help="where to: an empty folder or s3://bucket/prefix")
+    generate.add_argument("--count", type=int, default=64, metavar="N", help="slices [64]")
+    first = "of the first slice, whose successors have the next ones [0]"
+    generate.add_argument("--first-seed", type=int, default=0, metavar="SEED", help=first)
+    which = "latest or best, by the score [latest]"
+    generate.add_argument("--which", choices=("latest", "best"), default="latest", help=which)
+    truncation = "scales the latents: less varied, more usual slices below 1 [1]"
+    generate.add_argument("--truncation", type=float, default=1.0, metavar="0..1", help=truncation)
+    kinds = ("png", "png16", "npy", "npz")
+    kind = "png, png16, npy (float32, -1 to 1), or npz: all in one file [png]"
+    generate.add_argument("--format", dest="kind", choices=kinds, default="png", help=kind)
+    processes = "that draw [one on each GPU]"
+    generate.add_argument("--processes", type=int, metavar="N", help=processes)
 
 
 def _add_fetch(named: _Commands) -> None:

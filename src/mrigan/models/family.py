@@ -154,6 +154,26 @@ class Chart:
     scores_label: str
 
 
+class NetworkShape(Protocol):
+    """What the layers of a model's networks follow from; a run's settings are one."""
+
+    @property
+    def model(self) -> str:
+        """As MODEL names it."""
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers in one latent vector."""
+
+    @property
+    def image_height(self) -> int:
+        """Pixels."""
+
+    @property
+    def image_width(self) -> int:
+        """Pixels."""
+
+
 @runtime_checkable
 class Staged(Protocol):
     """A D whose resolutions can be frozen."""
@@ -173,7 +193,7 @@ class Family:
         gammas: The gamma schedules that GAMMA may name, for images of (H, W) pixels.
     """
 
-    networks: Callable[[Settings], tuple[nn.Module, nn.Module]]
+    networks: Callable[[NetworkShape], tuple[nn.Module, nn.Module]]
     recipe: Callable[[Settings, int, int], Recipe]
     chart: Chart
     gammas: Callable[[int, int], Mapping[str, Ramp]] = lambda _height, _width: {}

@@ -45,7 +45,7 @@ def choose_hardware(device: str, precision: str, local_rank: int = 0) -> Hardwar
     Raises:
         SettingsError: When the device asked for is absent, or can't do the precision.
     """
-    chosen = torch.device(_available(device))
+    chosen = available_device(device)
     if chosen.type == "cuda":
         chosen = torch.device("cuda", local_rank)
         if local_rank >= torch.cuda.device_count():
@@ -79,6 +79,15 @@ def keep_freed_memory(device: torch.device) -> bool:
         return False
     mmap_threshold, trim_threshold = -3, -1  # malloc.h
     return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, 2**31 - 1))
+
+
+def available_device(device: str) -> torch.device:
+    """Return the device that the setting DEVICE names, or the best one for ``auto``.
+
+    Raises:
+        SettingsError: The device asked for is absent.
+    """
+    return torch.device(_available(device))
 
 
 def _available(device: str) -> str:

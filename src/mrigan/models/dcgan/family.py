@@ -6,13 +6,13 @@ from torch import nn
 
 from mrigan.models.dcgan.losses import D_SUMS, G_SUMS, d_losses, g_losses
 from mrigan.models.dcgan.networks import D_WIDTHS, DROPOUT, Discriminator, Generator
-from mrigan.models.family import Chart, Curve, Dropout, Family, Half, Recipe, Values
+from mrigan.models.family import Chart, Curve, Dropout, Family, Half, NetworkShape, Recipe, Values
 from mrigan.settings.fields import Settings
 
 
-def _networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
-    size = (settings.image_height, settings.image_width)
-    return Generator(settings.latent_dim, *size), Discriminator(*size)
+def _networks(shape: NetworkShape) -> tuple[nn.Module, nn.Module]:
+    size = (shape.image_height, shape.image_width)
+    return Generator(shape.latent_dim, *size), Discriminator(*size)
 
 
 def recipe(*, beta2: float, ema_images: float = 0.0) -> Recipe:

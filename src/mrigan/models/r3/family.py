@@ -6,16 +6,16 @@ from dataclasses import replace
 from torch import nn
 
 from mrigan.models.augment import policy_of
-from mrigan.models.family import Augmentation, Chart, Curve, Family, Half, Recipe
+from mrigan.models.family import Augmentation, Chart, Curve, Family, Half, NetworkShape, Recipe
 from mrigan.models.r3.losses import D_SUMS, G_SUMS, d_losses, g_losses
 from mrigan.models.r3.networks import PRESETS, Discriminator, Generator
 from mrigan.models.r3.schedule import Schedule, constant, gamma_for, gammas, r3_schedule
 from mrigan.settings.fields import Settings
 
 
-def _networks(settings: Settings) -> tuple[nn.Module, nn.Module]:
-    preset, size = PRESETS[settings.model], (settings.image_height, settings.image_width)
-    return Generator(preset, settings.latent_dim, *size), Discriminator(preset, *size)
+def _networks(shape: NetworkShape) -> tuple[nn.Module, nn.Module]:
+    preset, size = PRESETS[shape.model], (shape.image_height, shape.image_width)
+    return Generator(preset, shape.latent_dim, *size), Discriminator(preset, *size)
 
 
 def recipe(schedule: Schedule, augmentation: Augmentation | None = None) -> Recipe:
