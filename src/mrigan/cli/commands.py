@@ -1,6 +1,7 @@
 """What each command does with its options: settings first, then the job, imported only now."""
 
 import argparse
+import logging
 
 from mrigan import environment, logs
 from mrigan.environment import process_rank
@@ -11,6 +12,8 @@ from mrigan.settings.declared import ENV_PREFIX
 from mrigan.settings.fields import Settings
 from mrigan.settings.sagemaker import LaunchSettings
 from mrigan.settings.sources import load_launch, load_settings
+
+log = logging.getLogger(__name__)
 
 INTERRUPTED = 143  # as a shell reports a process ended by SIGTERM
 
@@ -46,6 +49,8 @@ def _not_an_option(name: str, prog: str) -> str:
 def train(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """The job, in as many processes as it takes."""
     settings = _settings(options, unknown)
+    if process_rank() is None:  # at once: importing torch takes seconds
+        log.info("starting", extra={"input": settings.input_uri, "output": settings.output_uri})
     environment.configure_allocators()
     if settings.compile:
         environment.keep_compiled(settings.cache_dir)

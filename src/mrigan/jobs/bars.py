@@ -27,9 +27,10 @@ class Bars(ExitStack):
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[facts]}"),
-            TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
+            transient=True,  # a bar that no longer moves says nothing; the lines above it stay
             refresh_per_second=4,
             speed_estimate_period=_SPEED_SECONDS,
         )

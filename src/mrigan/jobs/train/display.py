@@ -86,7 +86,10 @@ class LineDisplay(Display):
 
 
 class LiveDisplay(Bars, Display):
-    """A bar for the pull, then one for the run: speed, losses, memory, time left; 80 columns do."""
+    """A bar for the pull, then one for the run: speed, losses, memory, time left; 80 columns do.
+
+    Each epoch leaves a line above it.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         super().__init__(console)
@@ -109,7 +112,12 @@ class LiveDisplay(Bars, Display):
         self._progress.update(self._pull, visible=False)
         self._progress.reset(self._train, total=plan.total_images, completed=images_seen)
         epoch = min(plan.epoch_of(images_seen)[0] + 1, plan.epochs)
-        self._progress.update(self._train, visible=True, description=f"epoch {epoch}/{plan.epochs}")
+        self._progress.update(
+            self._train,
+            visible=True,
+            description=f"epoch {epoch}/{plan.epochs}",
+            facts="preparing the first step",
+        )
 
     def tick(self, tick: Tick) -> None:
         """Move the run's bar; the losses are read once a second, not to stall the device."""
@@ -128,6 +136,22 @@ class LiveDisplay(Bars, Display):
         )
 
     def epoch(self, row: EpochRow) -> None:
-        """Keep the memory figure for the line."""
+        """Leave a line, and keep the memory figure for the bar."""
+        self._progress.console.print(_epoch_line(row, self._epochs), highlight=False)
         peak = row.memory.get("peak_allocated_mib", row.memory.get("peak_rss_mib", 0.0))
         self._tail = f"  {peak / 1024:.1f} GiB"
+
+
+def _epoch_line(row: EpochRow, epochs: int) -> str:
+    """What an epoch came to, and its score if it has one, for people."""
+    losses = [
+        f"{name} {row.means[key]:.3f}"
+        for name, key in (("D", "d_loss"), ("G", "g_loss"))
+        if key in row.means
+    ]
+    parts = [f"epoch {row.epoch}/{epochs}", *losses]
+    if row.score is not None:
+        parts.append(f"distance {row.score.swd:.3f} (reals {row.score.swd_floor:.3f})")
+        if row.score.coverage is not None:
+            parts.append(f"covered {row.score.coverage:.0%}")
+    return "  ".join(parts)
