@@ -104,7 +104,8 @@ def test_what_nobody_foresaw_is_one_line_too_and_asks_for_a_report(mrigan, monke
 
     monkeypatch.setattr("mrigan.jobs.train.job.choose_hardware", surprise)
     ended = mrigan("train", "--output-uri", "run")
-    assert (ended.status, ended.out) == (1, "")
+    assert ended.status == 1
+    assert re.fullmatch(r"[\d:]+ starting input=phantom://512 output=run\n", ended.out)
     assert re.fullmatch(
         r"mrigan: RuntimeError: first line second \(.*report it; --debug shows where\)\n", ended.err
     )
@@ -119,7 +120,7 @@ def test_a_json_log_is_json_on_every_line(mrigan, tmp_path):
     assert ended.status == 0
     lines = [json.loads(line) for line in ended.out.splitlines()]
     events = [line["event"] for line in lines]
-    assert events[:2] == ["machine", "slices"]
+    assert events[:3] == ["starting", "machine", "slices"]
     assert {"plan", "few_steps", "epoch", "checkpoint", "completed", "published"} <= set(events)
     [epoch] = [line for line in lines if line["event"] == "epoch"]
     assert epoch["images_seen"] == 3

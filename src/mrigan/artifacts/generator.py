@@ -127,15 +127,20 @@ class TrainedGenerator:
     def draw(self, seeds: Sequence[int], *, truncation: float = 1.0) -> Tensor:
         """Draw the slices of at most ``batch_images`` seeds, as ``sample_floats`` does."""
         _check(seeds, truncation)
-        config = self.config
+        z = torch.zeros(len(seeds), self.config.latent_dim)
+        for row, seed in enumerate(seeds):
+            z[row] = latent(seed, self.config.latent_dim) * truncation
+        return self.draw_latents(z)
+
+    def draw_latents(self, z: Tensor) -> Tensor:
+        """Draw the slices (n, 1, H, W) of latents (n, latent_dim), at most ``batch_images``."""
         # Always a whole batch: libraries choose other algorithms, and so other last bits, for
         # another number of images.
-        z = torch.zeros(self.batch_images, config.latent_dim)
-        for row, seed in enumerate(seeds):
-            z[row] = latent(seed, config.latent_dim) * truncation
+        whole = torch.zeros(self.batch_images, self.config.latent_dim)
+        whole[: len(z)] = z
         with torch.inference_mode(), _exact():
-            images: Tensor = self._network(z.to(self.device))
-            return images[: len(seeds)].float().clamp(-1.0, 1.0).cpu()
+            images: Tensor = self._network(whole.to(self.device))
+            return images[: len(z)].float().clamp(-1.0, 1.0).cpu()
 
     def grid(
         self, count: int = 32, *, columns: int = 8, seed: int = 0, truncation: float = 1.0

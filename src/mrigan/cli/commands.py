@@ -100,6 +100,27 @@ def generate(options: argparse.Namespace, unknown: list[str], stop: StopRequest)
     return 0 if is_complete else INTERRUPTED
 
 
+def interpolate(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """What lies between some slices."""
+    stop.at_once = True
+    settings = _settings(options, unknown)
+    environment.configure_allocators()
+    from mrigan.jobs import interpolate as job
+    from mrigan.jobs.build import storage_options
+
+    job.interpolate(
+        options.run,
+        options.file,
+        seeds=options.seeds,
+        frames=options.frames,
+        which=options.which,
+        truncation=options.truncation,
+        device=settings.device,
+        options=storage_options(settings),
+    )
+    return 0
+
+
 def publish(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """What a job could not publish, to its run."""
     stop.at_once = True

@@ -81,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.description, train.epilog = _TRAIN_HELP, _TRAIN_EPILOG
     add_options(train)
     _add_generate(named)
+    _add_interpolate(named)
     _add_fetch(named)
     _add_publish(named)
     _add_phantom(named)
@@ -99,20 +100,45 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_generate(named: _Commands) -> None:
     summary = "draw synthetic slices with a run's generator, to a folder or bucket"
     generate = _add(named, "generate", commands.generate, summary)
-    generate.add_argument("run", help="the run: its OUTPUT_URI, or the folder it was fetched to")
+    _add_run(generate)
     generate.add_argument("out", help="where to: an empty folder or s3://bucket/prefix")
     generate.add_argument("--count", type=int, default=64, metavar="N", help="slices [64]")
     first = "of the first slice, whose successors have the next ones [0]"
     generate.add_argument("--first-seed", type=int, default=0, metavar="SEED", help=first)
-    which = "latest or best, by the score [latest]"
-    generate.add_argument("--which", choices=("latest", "best"), default="latest", help=which)
-    truncation = "scales the latents: less varied, more usual slices below 1 [1]"
-    generate.add_argument("--truncation", type=float, default=1.0, metavar="0..1", help=truncation)
     kinds = ("png", "png16", "npy", "npz")
     kind = "png, png16, npy (float32, -1 to 1), or npz: all in one file [png]"
     generate.add_argument("--format", dest="kind", choices=kinds, default="png", help=kind)
     processes = "that draw [one on each GPU]"
     generate.add_argument("--processes", type=int, metavar="N", help=processes)
+
+
+def _add_interpolate(named: _Commands) -> None:
+    summary = "draw what lies between some slices of a run's generator"
+    between = _add(named, "interpolate", commands.interpolate, summary)
+    _add_run(between)
+    file = "to write: FILE.gif or .webp, or .png for a sheet; a path, or s3://bucket/key"
+    between.add_argument("file", help=file)
+    seeds = "of the slices on the way, separated by commas [0,1,2,3]"
+    default = [0, 1, 2, 3]
+    between.add_argument("--seeds", type=_numbers, default=default, metavar="LIST", help=seeds)
+    frames = "from one seed to the next [12]"
+    between.add_argument("--frames", type=int, default=12, metavar="N", help=frames)
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers, as 0,1,2,3") from None
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """Say which generator draws, and how."""
+    parser.add_argument("run", help="the run: its OUTPUT_URI, or the folder it was fetched to")
+    which = "latest or best, by the score [latest]"
+    parser.add_argument("--which", choices=("latest", "best"), default="latest", help=which)
+    truncation = "scales the latents: less varied, more usual slices below 1 [1]"
+    parser.add_argument("--truncation", type=float, default=1.0, metavar="0..1", help=truncation)
 
 
 def _add_fetch(named: _Commands) -> None:

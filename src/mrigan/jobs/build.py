@@ -4,6 +4,7 @@ import math
 
 from mrigan.data.selection import Selection
 from mrigan.data.source import Source, open_source
+from mrigan.errors import SettingsError
 from mrigan.models.batchnorm import synchronise
 from mrigan.models.family import Recipe, family_of
 from mrigan.runtime.device import Hardware
@@ -12,7 +13,7 @@ from mrigan.sagemaker.container import read_checkpoint_folder
 from mrigan.settings.fields import Settings
 from mrigan.settings.models import MODELS
 from mrigan.settings.values import patterns
-from mrigan.storage.store import StoreOptions
+from mrigan.storage.store import Store, StoreOptions, open_store
 from mrigan.training.compiled import compile_networks
 from mrigan.training.plan import Plan, check_groups_divide
 from mrigan.training.state import TrainingState, build_state
@@ -37,6 +38,24 @@ def input_source(settings: Settings) -> Source:
     """
     selection = Selection(patterns(settings.include), patterns(settings.exclude))
     return open_source(settings.input_uri, storage_options(settings), selection)
+
+
+def file_place(place: str, options: StoreOptions, example: str) -> tuple[Store, str]:
+    """Open where one file is to be written; returns the store and the file's key in it.
+
+    Args:
+        place: A path, or ``s3://bucket/key``.
+        options: Of the store.
+        example: A name to propose where ``place`` has none.
+
+    Raises:
+        SettingsError: ``place`` names no file.
+        StorageError: The store can't be opened.
+    """
+    folder, slash, name = place.rpartition("/")
+    if not name or folder == "s3:/":
+        raise SettingsError(f"{place}: names no file; add one, as in {place.rstrip('/')}/{example}")
+    return open_store(folder or slash or ".", options), name
 
 
 def plan_of(settings: Settings, slices: int) -> Plan:

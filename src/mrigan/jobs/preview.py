@@ -17,10 +17,9 @@ from mrigan.data.series import find_series
 from mrigan.data.slices import to_grey, to_unit
 from mrigan.data.source import is_folder_marker
 from mrigan.errors import DataError, SettingsError
-from mrigan.jobs.build import input_source, storage_options
+from mrigan.jobs.build import file_place, input_source, storage_options
 from mrigan.models.augment import augment, draw_warp, policy_of
 from mrigan.settings.fields import Settings
-from mrigan.storage.store import open_store
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +41,10 @@ def preview(settings: Settings, place: str, *, rows: int, columns: int, p: float
     """
     if rows < 1 or columns < 2 or not 0 <= p <= 1:
         raise SettingsError("a sheet has at least --rows 1 and --columns 2, and --p is from 0 to 1")
-    folder, slash, name = place.rpartition("/")
-    if not name or folder == "s3:/":
-        raise SettingsError(f"{place}: names no file; add one, as in {place.rstrip('/')}/sheet.png")
+    store, name = file_place(place, storage_options(settings), "sheet.png")
     images = _some_slices(settings, rows)
     sheet = draw_sheet(settings, images, columns=columns, p=p)
-    open_store(folder or slash or ".", storage_options(settings)).put(
-        name, render_grid(sheet, columns)
-    )
+    store.put(name, render_grid(sheet, columns))
     log.info("written", extra={"sheet": place, "slices": len(images), "p": p})
 
 
