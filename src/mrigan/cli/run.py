@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return the exit status (design: 0, 143, 2, 3, 4, 5 or 1)."""
+    logs.configure("text")  # before the handlers, which say what a stop does
     stop = StopRequest()
-    stop.install()  # first thing: as PID 1 of a container, no handler means no signal
+    stop.install()  # at once: as PID 1 of a container, no handler means no signal
     options = argparse.Namespace(debug=False)
-    logs.configure("text")
     try:
         parser = build_parser()
         options, unknown = parser.parse_known_args(list(arguments))

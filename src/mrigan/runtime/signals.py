@@ -60,9 +60,9 @@ class StopRequest:
 
     def install(self) -> None:
         """Take over SIGTERM and SIGINT; call from the main thread."""
+        _Listener.tell(self)  # before the handlers: no signal that is taken goes unsaid
         for number in _STOPS:
             signal.signal(number, self._note)
-        _Listener.tell(self)
 
     def end(self) -> None:
         """The command has ended by itself: nothing is left to be stopped."""
