@@ -17,6 +17,7 @@ import time
 import torch
 
 from mrigan.artifacts.generator import read_generator
+from mrigan.jobs.drawing import Drawing
 from mrigan.jobs.generate.job import generate
 from mrigan.jobs.generate.request import Request
 from mrigan.jobs.train.generators import publish_generator
@@ -69,19 +70,10 @@ def _forward_seconds(run: str, count: int) -> float:
 
 
 def _generate(run: str, out: str, count: int, kind: str) -> float:
-    request = Request(
-        run=run,
-        out=out,
-        which="latest",
-        count=count,
-        first_seed=0,
-        truncation=1.0,
-        kind=kind,
-        device="cpu",
-        options=StoreOptions(),
-    )
+    drawing = Drawing(run=run, which="latest", truncation=1.0, device="cpu", options=StoreOptions())
+    request = Request(drawing=drawing, out=out, count=count, kind=kind)
     began = time.monotonic()
-    assert generate(request, processes=1, should_stop=lambda: False)
+    assert generate(request, lambda: False)
     return time.monotonic() - began
 
 

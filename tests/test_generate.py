@@ -18,7 +18,9 @@ from PIL import Image
 
 import mrigan
 from mrigan.artifacts import run_tree
+from mrigan.artifacts.generator import latent
 from mrigan.errors import SettingsError, StorageError, UnreadableError
+from mrigan.jobs.drawing import Drawing
 from mrigan.jobs.generate.job import generate
 from mrigan.jobs.generate.request import PIECE_IMAGES, Request
 from mrigan.jobs.train.generators import publish_generator
@@ -54,15 +56,15 @@ def dcgan(tmp_path):
     return str(tmp_path / "run")
 
 
-def asked(run, out, **changed):
-    defaults = {"which": "latest", "count": 40, "first_seed": 0, "truncation": 1.0, "kind": "png"}
-    return Request(
-        run=run, out=str(out), device="cpu", options=StoreOptions(), **(defaults | changed)
+def drawing_of(run, truncation=1.0):
+    return Drawing(
+        run=run, which="latest", truncation=truncation, device="cpu", options=StoreOptions()
     )
 
 
-def written(run, out, *, processes=1, should_stop=lambda: False, **changed):
-    return generate(asked(run, out, **changed), processes=processes, should_stop=should_stop)
+def written(run, out, *, count=40, should_stop=lambda: False, truncation=1.0, **changed):
+    request = Request(drawing=drawing_of(run, truncation), out=str(out), count=count, **changed)
+    return generate(request, should_stop)
 
 
 def content(uri):
@@ -75,7 +77,7 @@ def test_slices_are_what_the_network_draws(run):
     g = mrigan.load(uri, device="cpu")
     floats = g.sample_floats(5, seed=7)
     assert (floats.shape, floats.dtype) == ((5, 1, HEIGHT, WIDTH), torch.float32)
-    z = torch.stack([generator_latent(seed, g.config.latent_dim) for seed in range(7, 12)])
+    z = torch.stack([latent(seed, g.config.latent_dim) for seed in range(7, 12)])
     with torch.no_grad():
         drawn = network(z).clamp(-1, 1)
     torch.testing.assert_close(floats, drawn, rtol=0, atol=2e-5)
@@ -84,12 +86,6 @@ def test_slices_are_what_the_network_draws(run):
     assert (slices.shape, slices.dtype) == ((5, HEIGHT, WIDTH), np.uint8)
     np.testing.assert_array_equal(slices, np.rint((floats[:, 0].numpy() + 1) * 127.5))
     assert (g.config.epoch, g.config.images_seen, g.config.image_width) == (3, 512, WIDTH)
-
-
-def generator_latent(seed, latent_dim):
-    from mrigan.artifacts.generator import latent
-
-    return latent(seed, latent_dim)
 
 
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 40])
@@ -314,6 +310,16 @@ def test_the_same_again_changes_nothing_and_another_request_is_refused(dcgan, tm
     assert content(out) == before
 
 
+def test_what_a_kill_at_the_very_end_has_left_goes(dcgan, tmp_path):
+    written(dcgan, tmp_path / "out")
+    whole = content(tmp_path / "out")
+    (tmp_path / "out/pieces").mkdir()
+    (tmp_path / "out/pieces/000000.jsonl").write_bytes(whole["manifest.jsonl"])
+    assert written(dcgan, tmp_path / "out")
+    assert content(tmp_path / "out") == whole
+    assert not (tmp_path / "out/pieces").exists()
+
+
 def test_a_folder_with_other_files_is_left_alone(dcgan, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("text")
@@ -330,6 +336,8 @@ def test_a_folder_with_other_files_is_left_alone(dcgan, tmp_path):
         ({"first_seed": -1}, "--first-seed"),
         ({"first_seed": 2**62}, "--first-seed"),
         ({"truncation": 1.5}, "--truncation"),
+        ({"processes": 0}, "--processes"),
+        ({"kind": "jpeg"}, "--format"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_anything_is_written(dcgan, tmp_path, changed, name):
@@ -338,10 +346,15 @@ def test_what_cannot_be_drawn_is_refused_before_anything_is_written(dcgan, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def command(*arguments):
+def command(*arguments, start_new_session=False):
     arguments = [sys.executable, "-m", "mrigan", "generate", *map(str, arguments)]
     return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        start_new_session=start_new_session,
     )
 
 
@@ -364,6 +377,40 @@ def test_a_kill_and_two_processes_change_no_bit(dcgan, tmp_path):
     assert written(dcgan, tmp_path / "whole", count=count)
     ours, theirs = content(tmp_path / "out"), content(tmp_path / "whole")
     assert ours == theirs
+
+
+def two_processes_that_draw(dcgan, out):
+    """Start them, and wait until they do."""
+    process = command(dcgan, out, "--count", 10**6, "--processes", 2, start_new_session=True)
+    waited = time.monotonic()
+    while not (out / "pieces/000003.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() - waited < DEADLINE_SECONDS
+        time.sleep(0.01)
+    return process
+
+
+def test_a_terminal_s_ctrl_c_stops_all_processes_in_good_order(dcgan, tmp_path):
+    process = two_processes_that_draw(dcgan, tmp_path / "out")
+    os.killpg(process.pid, signal.SIGINT)
+    said, complaints = process.communicate(timeout=DEADLINE_SECONDS)
+    assert (process.returncode, complaints) == (143, "")
+    assert "generate_interrupted" in said
+
+
+def test_a_process_that_is_killed_ends_the_command_in_one_line(dcgan, tmp_path):
+    process = two_processes_that_draw(dcgan, tmp_path / "out")
+    started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    drawing = [
+        int(pid) for pid in started if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
+    assert len(drawing) == 2
+    os.kill(drawing[0], signal.SIGKILL)
+    _, complaints = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 1
+    assert re.fullmatch(
+        r"mrigan: a process that drew slices was killed, .*--processes\n", complaints
+    )
 
 
 def test_the_readme_s_lines_run(dcgan, tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ import mrigan
 from mrigan.artifacts.grids import GAP_PX
 from mrigan.errors import SettingsError
 from mrigan.jobs.interpolate import interpolate, way
-from mrigan.storage.store import StoreOptions, open_store
-from test_generate import HEIGHT, WIDTH, published
+from mrigan.storage.store import open_store
+from test_generate import HEIGHT, WIDTH, drawing_of, published
 
 
 @pytest.fixture
@@ -21,10 +21,8 @@ def run(tmp_path):
     return str(tmp_path / "run")
 
 
-def draw(run, place, **changed):
-    defaults = {"seeds": [4, 7, 2], "frames": 5, "which": "latest", "truncation": 1.0}
-    options = {"device": "cpu", "options": StoreOptions(), **defaults, **changed}
-    interpolate(run, str(place), **options)
+def draw(run, place, *, seeds=(4, 7, 2), frames=5, truncation=1.0):
+    interpolate(drawing_of(run, truncation), str(place), seeds=seeds, frames=frames)
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp"])

@@ -3,10 +3,11 @@
 In a notebook: ``mrigan.load("s3://bucket/runs/first").sample(16)``.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
-    from mrigan.artifacts.generator import TrainedGenerator, Which
+    from mrigan.artifacts.generator import TrainedGenerator
+    from mrigan.settings.models import Which
 
 __all__ = ["load"]
 
@@ -29,10 +30,14 @@ def load(uri: str, *, which: "Which" = "latest", device: str = "auto") -> "Train
     """
     from mrigan.artifacts.generator import read_generator  # takes seconds, since it imports torch
     from mrigan.runtime.device import available_device
+    from mrigan.settings import models
+    from mrigan.settings.values import Device
     from mrigan.storage.store import open_store
 
-    if which not in ("latest", "best"):
-        raise ValueError(f"which: {which!r} is neither 'latest' nor 'best'")
-    if device not in ("auto", "cuda", "mps", "cpu"):
-        raise ValueError(f"device: {device!r} is none of 'auto', 'cuda', 'mps', 'cpu'")
+    for name, value, choices in (
+        ("which", which, get_args(models.Which)),
+        ("device", device, get_args(Device)),
+    ):
+        if value not in choices:
+            raise ValueError(f"{name}: {value!r} is none of {', '.join(choices)}")
     return read_generator(open_store(uri), which, available_device(device))

@@ -8,7 +8,7 @@ anything is downloaded, the checksum, and the names of the tensors.
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import safetensors.torch
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, TypeAdapter, ValidationError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from mrigan.artifacts import run_tree
@@ -25,13 +26,11 @@ from mrigan.data.slices import to_grey
 from mrigan.documents import DocumentError, parse_object
 from mrigan.errors import StorageError, UnreadableError
 from mrigan.models.family import family_of
-from mrigan.settings.models import MODELS
+from mrigan.settings.models import MODELS, Which
 from mrigan.storage.store import Store
 
-Which = Literal["latest", "best"]
-
 MAX_SEED = 2**62
-_KEYS = {
+_KEYS: dict[Which, tuple[str, str]] = {
     "latest": (run_tree.GENERATOR, run_tree.GENERATOR_CONFIG),
     "best": (run_tree.BEST, run_tree.BEST_CONFIG),
 }
@@ -222,7 +221,7 @@ def _weights(
         return safetensors.torch.load(data)
     except DocumentError as error:
         problem = f"its header {error}"
-    except Exception as error:  # noqa: BLE001 - safetensors and its bindings raise several kinds
+    except (SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
         problem = f"it can't be read ({type(error).__name__})"
     raise UnreadableError(f"{place}: {problem}; use the version of mrigan that wrote it")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from typing import TYPE_CHECKING
 
 from mrigan import environment, logs
 from mrigan.environment import process_rank
@@ -12,6 +13,9 @@ from mrigan.settings.declared import ENV_PREFIX
 from mrigan.settings.fields import Settings
 from mrigan.settings.sagemaker import LaunchSettings
 from mrigan.settings.sources import load_launch, load_settings
+
+if TYPE_CHECKING:
+    from mrigan.jobs.drawing import Drawing
 
 log = logging.getLogger(__name__)
 
@@ -79,46 +83,46 @@ def fetch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) ->
 def generate(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """Synthetic slices of a run."""
     stop.effect = "stopping; what was written is kept, and the same command continues"
-    settings = _settings(options, unknown)
-    environment.configure_allocators()
-    from mrigan.jobs.build import storage_options
-    from mrigan.jobs.generate import job
+    drawing = _drawing(options, unknown)
+    from mrigan.jobs.generate.job import generate as job
     from mrigan.jobs.generate.request import Request
 
     request = Request(
-        run=options.run,
+        drawing=drawing,
         out=options.out,
-        which=options.which,
         count=options.count,
         first_seed=options.first_seed,
-        truncation=options.truncation,
         kind=options.kind,
-        device=settings.device,
-        options=storage_options(settings),
+        processes=options.processes,
     )
-    is_complete = job.generate(request, processes=options.processes, should_stop=lambda: bool(stop))
-    return 0 if is_complete else INTERRUPTED
+    return 0 if job(request, lambda: bool(stop)) else INTERRUPTED
 
 
 def interpolate(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """What lies between some slices."""
     stop.at_once = True
-    settings = _settings(options, unknown)
-    environment.configure_allocators()
-    from mrigan.jobs import interpolate as job
-    from mrigan.jobs.build import storage_options
+    drawing = _drawing(options, unknown)
+    from mrigan.jobs.interpolate import interpolate as job
 
-    job.interpolate(
-        options.run,
-        options.file,
-        seeds=options.seeds,
-        frames=options.frames,
+    job(drawing, options.file, seeds=options.seeds, frames=options.frames)
+    return 0
+
+
+def _drawing(options: argparse.Namespace, unknown: list[str]) -> "Drawing":
+    """The generator that a command is to draw with."""
+    settings = _settings(options, unknown)
+    log.info("starting", extra={"run": options.run})  # at once: importing torch takes seconds
+    environment.configure_allocators()
+    from mrigan.jobs.build import storage_options
+    from mrigan.jobs.drawing import Drawing
+
+    return Drawing(
+        run=options.run,
         which=options.which,
         truncation=options.truncation,
         device=settings.device,
         options=storage_options(settings),
     )
-    return 0
 
 
 def publish(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import NoReturn, TypeAlias, get_args
 
 from mrigan.cli import commands
 from mrigan.errors import SettingsError
+from mrigan.jobs.generate.kinds import KINDS
 from mrigan.jobs.launch.options import add_launch_options
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.describe import add_options
+from mrigan.settings.models import Which
 
 _TRAIN_HELP = """\
 Trains a GAN on the slices at INPUT_URI and writes the run to OUTPUT_URI: checkpoints,
@@ -105,9 +107,8 @@ def _add_generate(named: _Commands) -> None:
     generate.add_argument("--count", type=int, default=64, metavar="N", help="slices [64]")
     first = "of the first slice, whose successors have the next ones [0]"
     generate.add_argument("--first-seed", type=int, default=0, metavar="SEED", help=first)
-    kinds = ("png", "png16", "npy", "npz")
     kind = "png, png16, npy (float32, -1 to 1), or npz: all in one file [png]"
-    generate.add_argument("--format", dest="kind", choices=kinds, default="png", help=kind)
+    generate.add_argument("--format", dest="kind", choices=KINDS, default="png", help=kind)
     processes = "that draw [one on each GPU]"
     generate.add_argument("--processes", type=int, metavar="N", help=processes)
 
@@ -136,7 +137,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     """Say which generator draws, and how."""
     parser.add_argument("run", help="the run: its OUTPUT_URI, or the folder it was fetched to")
     which = "latest or best, by the score [latest]"
-    parser.add_argument("--which", choices=("latest", "best"), default="latest", help=which)
+    parser.add_argument("--which", choices=get_args(Which), default="latest", help=which)
     truncation = "scales the latents: less varied, more usual slices below 1 [1]"
     parser.add_argument("--truncation", type=float, default=1.0, metavar="0..1", help=truncation)
 

@@ -8,6 +8,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,8 @@ class Series:
         """
         with self._lock:
             if not self.is_deep:
-                found = (read(info) for info in self._samples)
+                with ThreadPoolExecutor(len(self._samples)) as pool:  # others wait for this
+                    found = list(pool.map(read, self._samples))
                 self._window = shared_window(pixels for pixels in found if pixels is not None)
                 self.is_deep = True
             return self._window

@@ -17,13 +17,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from mrigan.artifacts.generator import MAX_SEED, TrainedGenerator, Which, latent, read_generator
+from mrigan.artifacts.generator import MAX_SEED, TrainedGenerator, latent
 from mrigan.artifacts.grids import lay_out
 from mrigan.data.slices import to_grey
 from mrigan.errors import SettingsError
 from mrigan.jobs.build import file_place
-from mrigan.runtime.device import available_device
-from mrigan.storage.store import StoreOptions, open_store
+from mrigan.jobs.drawing import Drawing
 
 log = logging.getLogger(__name__)
 
@@ -33,52 +32,36 @@ _NOTE = "synthetic, made by mrigan"
 _FRAME_MS = 80
 
 
-def interpolate(
-    run: str,
-    place: str,
-    *,
-    seeds: Sequence[int],
-    frames: int,
-    which: Which,
-    truncation: float,
-    device: str,
-    options: StoreOptions,
-) -> None:
+def interpolate(drawing: Drawing, place: str, *, seeds: Sequence[int], frames: int) -> None:
     """Write the way from seed to seed, and back to the first in an animation.
 
     Args:
-        run: URI of the run.
+        drawing: With which generator, and how.
         place: A path or ``s3://bucket/key`` that ends in .gif, .webp (animations) or .png (a sheet,
             a row for each pair of seeds).
         seeds: Two at least.
         frames: From one seed to the next.
-        which: Of the run's generators.
-        truncation: Scales the latents, 0 to 1.
-        device: As the setting DEVICE.
-        options: Of both stores.
 
     Raises:
         SettingsError: With every problem.
         StorageError: The generator can't be read, or the file can't be written.
     """
     kind = PurePosixPath(place).suffix.lower()
-    problems = []
+    problems = drawing.problems()
     if kind not in FORMATS:
         problems.append(f"{place}: ends in none of {', '.join(FORMATS)}")
     if len(seeds) < 2 or not all(0 <= seed < MAX_SEED for seed in seeds):
         problems.append("--seeds: two or more numbers from 0, separated by commas")
-    if not 2 <= frames * len(seeds) <= _MOST_FRAMES or frames < 2:
+    if not 2 <= frames <= _MOST_FRAMES // max(len(seeds), 1):
         problems.append(f"--frames: {frames} is not within 2 to {_MOST_FRAMES:,} in all")
-    if not 0.0 <= truncation <= 1.0:
-        problems.append(f"--truncation: {truncation} is not within 0 to 1")
     if problems:
         raise SettingsError(*problems)
-    store, name = file_place(place, options, "interpolation.gif")
-    generator = read_generator(open_store(run, options), which, available_device(device))
+    store, name = file_place(place, drawing.options, "interpolation.gif")
+    generator = drawing.generator()
     is_sheet = kind == ".png"
-    ends = [latent(seed, generator.config.latent_dim) * truncation for seed in seeds]
-    ways = list(zip(ends, ends[1:] if is_sheet else [*ends[1:], ends[0]], strict=False))
-    z = torch.cat([way(*pair, frames, closed=is_sheet) for pair in ways])
+    ends = [latent(seed, generator.config.latent_dim) * drawing.truncation for seed in seeds]
+    pairs = zip(ends, ends[1:] if is_sheet else [*ends[1:], ends[0]], strict=False)
+    z = torch.cat([way(*pair, frames, closed=is_sheet) for pair in pairs])
     images = _drawn(generator, z)
     store.put(name, _sheet(images, frames) if is_sheet else _animation(images, kind))
     log.info("written", extra={"file": place, "frames": len(images), "seeds": len(seeds)})

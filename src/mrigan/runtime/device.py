@@ -87,10 +87,6 @@ def available_device(device: str) -> torch.device:
     Raises:
         SettingsError: The device asked for is absent.
     """
-    return torch.device(_available(device))
-
-
-def _available(device: str) -> str:
     if device == "cuda" and not torch.cuda.is_available():
         needed = f"CUDA {torch.version.cuda}" if torch.version.cuda else "a CUDA build of torch"
         raise SettingsError(
@@ -100,11 +96,11 @@ def _available(device: str) -> str:
         )
     if device == "mps" and not torch.backends.mps.is_available():
         raise SettingsError("MRIGAN_DEVICE: mps was asked for, but this is no Mac with a Metal GPU")
-    if device != "auto":
-        return device
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    if device == "auto" and torch.cuda.is_available():
+        device = "cuda"
+    elif device == "auto":
+        device = "mps" if torch.backends.mps.is_available() else "cpu"
+    return torch.device(device)
 
 
 def _driver_needed() -> str:

@@ -15,6 +15,7 @@ from mrigan.settings.models import DEFAULT, MODELS, Scheduled, of_model
 from mrigan.settings.values import (
     Beta,
     Count,
+    Device,
     Images,
     Rate,
     Uri,
@@ -196,7 +197,7 @@ class Settings(DeclaredSettings):
     )
     keep_checkpoints: Count = Field(3, description="newest checkpoints kept")
 
-    device: Literal["auto", "cuda", "mps", "cpu"] = Field(
+    device: Device = Field(
         "auto", title="Machine", description="what computes; `auto` takes the best there is"
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 Scheduled = Literal["schedule"]  # follows the family's schedule instead of one value
+Which = Literal["latest", "best"]  # of a run's generators: the newest, or that of the best score
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import unquote
 
 from pydantic import AfterValidator, Field
@@ -97,6 +97,7 @@ def writable_uri(value: str) -> str:
 Uri = Annotated[str, Field(min_length=1), AfterValidator(_known_uri)]
 Rate = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Beta = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)]
+Device = Literal["auto", "cuda", "mps", "cpu"]
 Count = Annotated[int, Field(ge=1, le=65_536)]
 Images = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 _LONGEST_PATTERN = 1_000

@@ -2,10 +2,12 @@
 
 import logging
 import multiprocessing
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.synchronize import Event
 from typing import Any
@@ -13,12 +15,10 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mrigan.artifacts.generator import TrainedGenerator, read_generator
-from mrigan.errors import SettingsError
-from mrigan.jobs.generate.record import MANIFEST, begin, finish
+from mrigan.errors import MriganError
+from mrigan.jobs.generate.record import MANIFEST, begin, finish, remove_pieces
 from mrigan.jobs.generate.request import Request
 from mrigan.jobs.generate.worker import draw_pieces
-from mrigan.runtime.device import available_device
 from mrigan.runtime.signals import Stopped, end_with_parent
 from mrigan.storage.store import open_store
 
@@ -26,15 +26,13 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.2
 _LINE_SECONDS = 10.0
-_MOST_PROCESSES = 64
 
 
-def generate(request: Request, *, processes: int | None, should_stop: Callable[[], bool]) -> bool:
-    """Write ``request.count`` slices; what is there from an earlier start stays as it is.
+def generate(request: Request, should_stop: Callable[[], bool]) -> bool:
+    """Write the slices; what is there from an earlier start stays as it is.
 
     Args:
         request: What to generate.
-        processes: That draw; None for one on each GPU, or one where there is none.
         should_stop: Asked several times a second.
 
     Returns:
@@ -45,25 +43,24 @@ def generate(request: Request, *, processes: int | None, should_stop: Callable[[
         StorageError: The generator can't be read, or a slice can't be written.
     """
     request.check()
-    if processes is not None and not 1 <= processes <= _MOST_PROCESSES:
-        raise SettingsError(f"--processes: {processes} is not within 1 to {_MOST_PROCESSES}")
     began = time.monotonic()
-    device = available_device(request.device)
-    store = open_store(request.out, request.options)
-    generator = _generator(request, 0)
+    store = open_store(request.out, request.drawing.options)
+    generator = request.drawing.generator()
     about, done = begin(store, request, generator)
-    todo = [piece for piece in range(request.pieces) if piece not in done]
-    missing = sum(len(request.seeds(piece)) for piece in todo)
     if about["complete"]:
+        remove_pieces(store)  # those that a kill at the very end has left
         log.info("already_complete", extra={"uri": store.uri, "slices": request.count})
         return True
-    count = min(processes or (torch.cuda.device_count() if device.type == "cuda" else 1), len(todo))
+    todo = [piece for piece in range(request.pieces) if piece not in done]
+    missing = sum(len(request.seeds(piece)) for piece in todo)
     where = {"from": repr(generator), "to": store.uri}
     log.info("generating", extra={"slices": missing, "of": request.count, **where})
+    gpus = torch.cuda.device_count() if generator.device.type == "cuda" else 1
+    processes = min(request.processes or gpus, len(todo))
     try:
         with _progress(request.count, request.count - missing) as advance:
-            if count > 1:
-                _share(request, todo, count, advance=advance, should_stop=should_stop)
+            if processes > 1:
+                _share(request, todo, processes, advance=advance, should_stop=should_stop)
             else:
                 draw_pieces(
                     request, store, generator, todo, advance=advance, should_stop=should_stop
@@ -77,14 +74,6 @@ def generate(request: Request, *, processes: int | None, should_stop: Callable[[
     facts = {"slices": request.count, "manifest": f"{store.uri}/{MANIFEST}"}
     log.info("generated", extra={**facts, "seconds": round(seconds, 1)})
     return True
-
-
-def _generator(request: Request, index: int) -> TrainedGenerator:
-    """The generator, on the GPU of this process."""
-    device = available_device(request.device)
-    if device.type == "cuda":
-        device = torch.device("cuda", index % torch.cuda.device_count())
-    return read_generator(open_store(request.run, request.options), request.which, device)
 
 
 def _share(
@@ -111,8 +100,14 @@ def _share(
             now = told.value
             advance(now - seen)
             seen = now
-        for future in futures:
-            future.result()
+        try:
+            for future in futures:
+                future.result()
+        except BrokenProcessPool:
+            raise MriganError(
+                "a process that drew slices was killed, as where memory runs out; run the same "
+                "command again, with fewer --processes"
+            ) from None
 
 
 _shared: dict[str, Any] = {}
@@ -120,6 +115,8 @@ _shared: dict[str, Any] = {}
 
 def _begin_process(stop: Event, told: Any) -> None:  # noqa: ANN401 - a Value of multiprocessing
     end_with_parent()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal's Ctrl-C comes to all processes
+        signal.signal(number, signal.SIG_IGN)
     _shared.update(stop=stop, told=told)
 
 
@@ -128,9 +125,9 @@ def _draw_part(request: Request, pieces: Sequence[int], index: int) -> None:
         with _shared["told"].get_lock():
             _shared["told"].value += count
 
-    store = open_store(request.out, request.options)
+    store = open_store(request.out, request.drawing.options)
     stop = _shared["stop"].is_set
-    generator = _generator(request, index)
+    generator = request.drawing.generator(index)
     draw_pieces(request, store, generator, pieces, advance=advance, should_stop=stop)
 
 

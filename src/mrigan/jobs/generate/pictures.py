@@ -1,7 +1,6 @@
 """Slices as files, each of which says that it is synthetic where its format can."""
 
 import io
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,11 +9,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from mrigan.data.slices import to_deep_grey, to_grey
+from mrigan.jobs.generate.kinds import Kind
 
-Kind = Literal["png", "png16", "npy", "npz"]
-KINDS: tuple[str, ...] = get_args(Kind)
-
-_COMPRESS_LEVEL = 1  # a fifth larger than at 4, in a third of the time
+_COMPRESS_LEVEL = 1  # real slices of 200×160: 11 % larger than at 4, in 72 % of the time
 
 
 def file_name(kind: Kind, seed: int) -> str:

@@ -46,7 +46,7 @@ def begin(
     about: JsonObject = {
         "synthetic": True,
         "note": "Made by a generative model; not for diagnosis.",
-        "run": request.run,
+        "run": request.drawing.run,
         **request.identity(),
         "model": config.model,
         "generator_sha256": config.sha256,
@@ -91,10 +91,13 @@ def finish(store: Store, request: Request, about: JsonObject) -> None:
         _pack(store, request, about)
     store.put(MANIFEST, run_tree.encode_rows(rows))
     run_tree.write_json(store, GENERATION, {**about, "complete": True})
-    for piece in range(request.pieces):
-        store.delete(piece_key(piece))
-        if request.kind == "npz":
-            store.delete(piece_key(piece, "npy"))
+    remove_pieces(store)
+
+
+def remove_pieces(store: Store) -> None:
+    """Remove what only a start that goes on needs."""
+    for info in store.list("pieces"):
+        store.delete(info.key)
     if not store.is_s3:
         with suppress(OSError):  # an empty folder does no harm
             (Path(store.uri) / piece_key(0)).parent.rmdir()

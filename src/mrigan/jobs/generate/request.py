@@ -1,18 +1,19 @@
 """What is to be generated; the pieces that it is cut into."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from mrigan.artifacts.generator import MAX_SEED, Which
+from mrigan.artifacts.generator import MAX_SEED
 from mrigan.artifacts.run_tree import JsonObject
 from mrigan.errors import SettingsError
-from mrigan.jobs.generate.pictures import KINDS, Kind
-from mrigan.storage.store import StoreOptions
+from mrigan.jobs.drawing import Drawing
+from mrigan.jobs.generate.kinds import KINDS, Kind
 
 PIECE_IMAGES = 256
 """Slices after which it is written down that they are there: what a kill costs at most."""
 
 _MOST = 10_000_000
+_MOST_PROCESSES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,26 +21,20 @@ class Request:
     """What ``mrigan generate`` was asked for.
 
     Attributes:
-        run: URI of the run.
+        drawing: With which generator, and how.
         out: URI to write to.
-        which: Of the run's generators.
         count: Slices.
         first_seed: Of the first slice; each has the next one.
-        truncation: Scales the latents, 0 to 1.
         kind: Of files.
-        device: As the setting DEVICE.
-        options: Of both stores.
+        processes: That draw; None for one on each GPU, or one where there is none.
     """
 
-    run: str
+    drawing: Drawing
     out: str
-    which: Which
     count: int
-    first_seed: int
-    truncation: float
-    kind: Kind
-    device: str
-    options: StoreOptions
+    first_seed: int = 0
+    kind: Kind = "png"
+    processes: int | None = None
 
     def check(self) -> None:
         """Refuse what can't be generated.
@@ -47,15 +42,15 @@ class Request:
         Raises:
             SettingsError: With every problem.
         """
-        problems = []
+        problems = self.drawing.problems()
         if not 1 <= self.count <= _MOST:
             problems.append(f"--count: {self.count} is not within 1 to {_MOST:,}")
         if not 0 <= self.first_seed <= MAX_SEED - _MOST:
             problems.append(f"--first-seed: {self.first_seed} is not within 0 to 2^62")
-        if not 0.0 <= self.truncation <= 1.0:
-            problems.append(f"--truncation: {self.truncation} is not within 0 to 1")
         if self.kind not in KINDS:
             problems.append(f"--format: {self.kind!r} is none of {', '.join(KINDS)}")
+        if self.processes is not None and not 1 <= self.processes <= _MOST_PROCESSES:
+            problems.append(f"--processes: {self.processes} is not within 1 to {_MOST_PROCESSES}")
         if problems:
             raise SettingsError(*problems)
 
@@ -72,5 +67,10 @@ class Request:
 
     def identity(self) -> JsonObject:
         """On what a start that continues another must agree."""
-        names = ("which", "count", "first_seed", "truncation", "kind")
-        return {name: value for name, value in asdict(self).items() if name in names}
+        return {
+            "which": self.drawing.which,
+            "count": self.count,
+            "first_seed": self.first_seed,
+            "truncation": self.drawing.truncation,
+            "kind": self.kind,
+        }

@@ -60,7 +60,7 @@ def draw_pieces(
                 if should_stop():
                     raise Stopped("generating")
                 batch = seeds[first : first + generator.batch_images]
-                images = generator.draw(batch, truncation=request.truncation)
+                images = generator.draw(batch, truncation=request.drawing.truncation)
                 write = _write_all if request.kind != "npz" else _describe
                 waiting[-1].rows.append(pool.submit(write, request, store, images, batch))
             # The next piece is drawn while this one is written, and no more than that.
