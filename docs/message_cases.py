@@ -168,6 +168,11 @@ STORAGE = [
     Case("nothing listens at the endpoint", TO_BUCKET, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}),
     Case("an unknown host", TO_BUCKET, {"AWS_ENDPOINT_URL": "http://s3.invalid"}),
     Case("an endpoint that is no URL", TO_BUCKET, {"AWS_ENDPOINT_URL": "localhost:8333"}),
+    Case(
+        "credentials in the endpoint",
+        TO_BUCKET,
+        {"AWS_ENDPOINT_URL": "http://AKIA12:secret/of+mine@minio.example:9000"},
+    ),
     Case("no credentials", TO_BUCKET, {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}),
     Case("a profile that is not there", TO_BUCKET, {"AWS_PROFILE": "research"}),
     Case("access denied", TO_BUCKET, s3_code="AccessDenied"),

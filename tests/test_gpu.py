@@ -8,6 +8,7 @@ import torch
 from mrigan.jobs.build import fresh_state, recipe_of
 from mrigan.runtime.device import choose_hardware
 from mrigan.settings.fields import Settings
+from mrigan.settings.models import MODELS as MODELS_SETTINGS
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 
@@ -77,9 +78,13 @@ def test_captured_steps_have_the_numbers_of_eager_ones(model):
     captured, sums, _ = steps("cuda", model, count=6, graphs=True)
     for one, other in zip(sums, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-3)
+    # What Adam moves a weight by, at most about its rate a step. The bias before a BatchNorm has
+    # a gradient of 0 but for rounding, so its own size says nothing.
+    rate = MODELS_SETTINGS[model].g_lr
     for name, weight in eager.G.state_dict().items():
         difference = (captured.G.state_dict()[name] - weight).double().norm()
-        assert difference <= 1e-2 * weight.double().norm() + 1e-6, name
+        moved = 6 * rate * math.sqrt(weight.numel())
+        assert difference <= 1e-2 * (weight.double().norm() + moved), name
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else():

@@ -83,7 +83,8 @@ def _path_of_mrigan(folder: Path) -> str:
     (facts / "METADATA").write_text(
         f"Metadata-Version: 2.1\nName: mrigan\nVersion: {about['version']}\n"
     )
-    return os.pathsep.join([str(ROOT / "src"), str(folder)])
+    earlier = os.environ.get("PYTHONPATH")  # where libraries may be, too
+    return os.pathsep.join([str(ROOT / "src"), str(folder), *([earlier] if earlier else [])])
 
 
 def _epochs_of(process: subprocess.Popen[str]) -> tuple[list[tuple[float, int]], str]:

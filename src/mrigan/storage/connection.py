@@ -197,8 +197,10 @@ def check_endpoint(url: str) -> str:
     """Return an endpoint without a slash at its end; refuse one that obstore would panic on.
 
     Raises:
-        ValueError: It is not an http or https URL of a host.
+        ValueError: It is not an http or https URL of a host, or holds credentials.
     """
+    if "@" in url:  # before any parser: a secret's slash would end the host in its middle
+        raise ValueError("Credentials in the endpoint")
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"Invalid endpoint: {url}")

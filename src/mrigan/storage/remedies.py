@@ -89,6 +89,14 @@ BY_TEXT: tuple[tuple[re.Pattern[str], Line], ...] = tuple(
             Line("AWS_ENDPOINT_URL is no URL", "write it as http(s)://host:port"),
         ),
         (
+            "Credentials in the endpoint",
+            Line(
+                "AWS_ENDPOINT_URL holds credentials",
+                "write it as http(s)://host:port, and set AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY",
+            ),
+        ),
+        (
             "config profile .* could not be found",
             Line("AWS_PROFILE names no profile", "correct it, or unset it"),
         ),
