@@ -103,10 +103,10 @@ class Refusing(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = _refuse  # noqa: N815 - the library's names
 
 
-def told(
+def said(
     arguments: list[str], environment: Mapping[str, str] | None = None
-) -> tuple[int, list[str]]:
-    """Run one command and return its status and the lines meant for the user."""
+) -> tuple[int, str, str]:
+    """Run one command and return its status and what it wrote to either stream."""
     out, err = io.StringIO(), io.StringIO()
     before = dict(os.environ)
     os.environ.update(environment or {})
@@ -116,7 +116,15 @@ def told(
     finally:
         os.environ.clear()
         os.environ.update(before)
-    lines = err.getvalue().splitlines() or out.getvalue().splitlines()[-1:]
+    return status, out.getvalue(), err.getvalue()
+
+
+def told(
+    arguments: list[str], environment: Mapping[str, str] | None = None
+) -> tuple[int, list[str]]:
+    """Run one command and return its status and the lines meant for the user."""
+    status, out, err = said(arguments, environment)
+    lines = err.splitlines() or out.splitlines()[-1:]
     return status, [re.sub(r"^\d\d:\d\d:\d\d ", "", line) for line in lines]
 
 

@@ -8,7 +8,6 @@ import torch
 from mrigan.jobs.build import fresh_state, recipe_of
 from mrigan.runtime.device import choose_hardware
 from mrigan.settings.fields import Settings
-from mrigan.settings.models import MODELS as MODELS_SETTINGS
 from mrigan.training.loop import train
 from mrigan.training.plan import Plan
 
@@ -34,6 +33,8 @@ def steps(device, model="r3-tiny", *, count=2, graphs=False, is_exact=False, **c
         **chosen,
     )
     hardware = choose_hardware(device, "fp32")
+    torch.backends.cudnn.benchmark = False  # or two runs may sum in two orders
+    torch.backends.cudnn.deterministic = True
     plan = Plan(slices=IMAGES, epochs=count, batch_size=32, accumulation_steps=8)
     state = fresh_state(settings, hardware)
     dtype = torch.float64 if is_exact else torch.float32
@@ -78,13 +79,9 @@ def test_captured_steps_have_the_numbers_of_eager_ones(model):
     captured, sums, _ = steps("cuda", model, count=6, graphs=True)
     for one, other in zip(sums, expected, strict=True):
         assert one == pytest.approx(other, rel=1e-3)
-    # What Adam moves a weight by, at most about its rate a step. The bias before a BatchNorm has
-    # a gradient of 0 but for rounding, so its own size says nothing.
-    rate = MODELS_SETTINGS[model].g_lr
     for name, weight in eager.G.state_dict().items():
         difference = (captured.G.state_dict()[name] - weight).double().norm()
-        moved = 6 * rate * math.sqrt(weight.numel())
-        assert difference <= 1e-2 * (weight.double().norm() + moved), name
+        assert difference <= 1e-2 * weight.double().norm() + 1e-6, name
 
 
 def test_memory_that_runs_out_halves_the_micro_batch_and_nothing_else():

@@ -1,7 +1,5 @@
 """Every failure of docs/messages.md again, with credentials in each place that may hold them."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -9,8 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from mrigan.cli.run import run
 
 CANARY = "c4n4ry/Secret+wJalr"
 IN_ENVIRONMENT = {
@@ -46,19 +42,6 @@ def all_with_user(arguments):
     ]
 
 
-def said(arguments, environment):
-    """The status and all that was written to both streams."""
-    out, before = io.StringIO(), dict(os.environ)
-    os.environ.update(environment)
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            status = run(arguments)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    return status, out.getvalue()
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_no_message_and_no_file_shows_a_secret(messages, monkeypatch):
@@ -68,11 +51,10 @@ def test_no_message_and_no_file_shows_a_secret(messages, monkeypatch):
     def told(arguments, environment=None):
         nonlocal failed
         environment = dict(environment or {})
-        status, text = said(arguments, IN_ENVIRONMENT | environment)
-        shown[f"{arguments} {environment}"] = text
+        status, *streams = messages.said(arguments, IN_ENVIRONMENT | environment)
+        shown[f"{arguments} {environment}"] = "".join(streams)
         if status != 0:
             failed += 1
-            os.environ.setdefault("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
             endpoint = environment.get("AWS_ENDPOINT_URL", os.environ["AWS_ENDPOINT_URL"])
             places = {name: with_user(value) for name, value in environment.items()}
             tries = (
@@ -82,9 +64,9 @@ def test_no_message_and_no_file_shows_a_secret(messages, monkeypatch):
             )
             for again, given in tries:
                 debugged = [*again, "--debug"]
-                _, text = said(debugged, IN_ENVIRONMENT | given)
-                shown[f"{debugged} {given}"] = text
-        return status, text.splitlines()
+                _, *again_streams = messages.said(debugged, IN_ENVIRONMENT | given)
+                shown[f"{debugged} {given}"] = "".join(again_streams)
+        return status, streams
 
     monkeypatch.setattr(messages, "told", told)
     with messages.workplace() as place:
