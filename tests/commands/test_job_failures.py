@@ -6,10 +6,12 @@ import re
 import signal
 import socket
 import threading
+from itertools import chain, repeat
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from mrigan.artifacts import publisher as publisher_module
@@ -55,20 +57,34 @@ def slices(tmp_path):
     return folder, put
 
 
-def test_training_that_diverges_fails_and_keeps_its_last_checkpoint(train, output):
-    ended = train(output, g_lr=1, d_lr=1, beta1=0.9, beta2=0)
+def test_training_that_diverges_fails_and_keeps_its_last_checkpoint(train, output, monkeypatch):
+    # 60 finite steps of D and as many of G, then none. The state is copied where an epoch begins, 50
+    # steps or more after the last time: of 13 steps each, where the 4th has ended.
+    flags = chain([True] * 120, repeat(False))
+    monkeypatch.setattr("mrigan.training.step.is_finite_step", lambda *_: torch.tensor(next(flags)))
+    ended = train(output, epochs=6, batch_size=1, accumulation_steps=1)
     assert ended.status == 3
     line = the_line(ended)
     assert re.match(r"training diverged: .* not finite at \d+ images, after 3 .* MRIGAN_G_LR", line)
     assert ended.out.count(" WARNING rolled_back nonfinite=1 ") == 3
     assert ended.out.count(" WARNING diverged nonfinite=1 ") == 1
     saved = newest(open_store(output))
-    assert saved.images_seen < 39  # 0 on processors whose rounding lets the first epoch diverge
+    assert saved.images_seen == 4 * 13
     weights = saved.content
     assert all(value.isfinite().all() for part in "GD" for value in weights[part].values())
     assert_failed(output, 3, line)
-    # Epochs went on; no checkpoint is made of steps that were skipped.
-    assert saved.images_seen <= status_of(output)["images_seen"] <= 39
+    assert saved.images_seen <= status_of(output)["images_seen"] < 6 * 13
+
+
+def test_rates_that_are_too_high_end_the_run(train, output):
+    ended = train(output, g_lr=1, d_lr=1, beta1=0.9, beta2=0)
+    assert ended.status == 3
+    assert "lower MRIGAN_G_LR and MRIGAN_D_LR" in the_line(ended)
+    saved = newest(open_store(output))
+    weights = saved.content
+    assert all(value.isfinite().all() for part in "GD" for value in weights[part].values())
+    # No checkpoint is made of steps that were skipped.
+    assert saved.images_seen <= status_of(output)["images_seen"]
 
 
 def test_a_folder_that_is_not_there(train, output, tmp_path):
