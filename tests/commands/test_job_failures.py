@@ -58,8 +58,8 @@ def slices(tmp_path):
 
 
 def test_training_that_diverges_fails_and_keeps_its_last_checkpoint(train, output, monkeypatch):
-    # 60 finite steps of D and as many of G, then none. The state is copied where an epoch begins, 50
-    # steps or more after the last time: of 13 steps each, where the 4th has ended.
+    # 60 finite steps of D and as many of G, then none. The state is copied where an epoch begins,
+    # 50 steps or more after the last copy; of 13 steps each, that is where the 4th has ended.
     flags = chain([True] * 120, repeat(False))
     monkeypatch.setattr("mrigan.training.step.is_finite_step", lambda *_: torch.tensor(next(flags)))
     ended = train(output, epochs=6, batch_size=1, accumulation_steps=1)
