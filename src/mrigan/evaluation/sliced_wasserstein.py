@@ -7,6 +7,8 @@ the reals. Positions and directions are fixed, so the same sets give the same nu
 order of their slices.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -36,10 +38,22 @@ def sliced_wasserstein(real: Tensor, fake: Tensor) -> list[float]:
     Raises:
         ValueError: If the sets are empty or differ in H×W.
     """
-    _check(real, fake)
-    generator = torch.Generator().manual_seed(_SEED)
-    levels = zip(laplacian(real), laplacian(fake), strict=True)
-    return [_level_distance(*pair, generator) for pair in levels]
+    return [_distance(*pair) for pair in _levels(real, fake, _DIRECTIONS)]
+
+
+class PartDistances:
+    """The distance of each level between parts of two sets, by ``directions`` of the directions.
+
+    Few directions vary with the slices as all do, and cost a fraction; real and fake are as in
+    ``sliced_wasserstein``, in any order of the pair.
+    """
+
+    def __init__(self, real: Tensor, fake: Tensor, *, directions: int = 8) -> None:
+        self._levels = list(_levels(real, fake, directions))
+
+    def __call__(self, rows: Tensor, others: Tensor) -> list[float]:
+        """The distances between ``rows`` (i,) of the reals and ``others`` (j,) of the fakes."""
+        return [_distance(real[rows], fake[others]) for real, fake in self._levels]
 
 
 def laplacian_levels(height: int, width: int) -> int:
@@ -72,18 +86,25 @@ def _enlarged(small: Tensor, size: tuple[int, ...]) -> Tensor:
     return small[:, :, rows[:, None], columns]
 
 
-def _level_distance(real: Tensor, fake: Tensor, generator: torch.Generator) -> float:
-    height, width = real.shape[1:]
-    rows, columns = (
-        torch.randint(side - PATCH_PX + 1, (_PATCHES,), generator=generator)
-        for side in (height, width)
-    )
-    directions = torch.randn(PATCH_PX**2, _DIRECTIONS, generator=generator)
-    directions = (directions / directions.norm(dim=0)).to(real.device)
-    sets = [_patches(images, rows, columns) for images in (real, fake)]
-    spread = sets[0].std(correction=0).clamp(min=1e-6)
-    projected = [_quantiles((patches / spread) @ directions) for patches in sets]
-    return float((projected[0] - projected[1]).abs().mean())
+def _levels(real: Tensor, fake: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The projections of the patches of both sets, (n, P, directions) each, level by level."""
+    _check(real, fake)
+    generator = torch.Generator().manual_seed(_SEED)
+    for one, other in zip(laplacian(real), laplacian(fake), strict=True):
+        rows, columns = (
+            torch.randint(side - PATCH_PX + 1, (_PATCHES,), generator=generator)
+            for side in one.shape[1:]
+        )
+        directions = torch.randn(PATCH_PX**2, _DIRECTIONS, generator=generator)
+        directions = (directions / directions.norm(dim=0)).to(real.device)[:, :count]
+        sets = [_patches(images, rows, columns) for images in (one, other)]
+        spread = sets[0].std(correction=0).clamp(min=1e-6)
+        first, second = ((patches / spread) @ directions for patches in sets)
+        yield first.view(-1, _PATCHES, count), second.view(-1, _PATCHES, count)
+
+
+def _distance(real: Tensor, fake: Tensor) -> float:
+    return float((_quantiles(real.flatten(0, 1)) - _quantiles(fake.flatten(0, 1))).abs().mean())
 
 
 def _patches(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

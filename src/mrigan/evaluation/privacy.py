@@ -1,0 +1,292 @@
+"""Whether generated slices repeat slices that were trained on.
+
+Each is looked up among the slices that were trained on (``nearest``). How like them a slice is that
+has nothing to do with training, is known from real ones: held-out slices, and training slices
+looked up among those of other volumes. More of the generated slices are above some likeness than of
+these: then some are copies. The tests are exact, so that slices of the same kind as the real ones
+are flagged in less than one case in a hundred, whatever the data.
+
+Such tests find what resembles a slice as a whole. They don't find a copied detail, a patient whose
+other slices were learned, or what an attack on the networks themselves could tell (Stein et al.
+2023, arXiv 2306.04675).
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mrigan.data.sampler import stream_seed
+from mrigan.evaluation.comparison import Features
+from mrigan.evaluation.nearest import Gallery, Nearest
+from mrigan.evaluation.sampling import Estimate
+from mrigan.evaluation.shares import p_of_more
+from mrigan.evaluation.variety import duplicate_fraction
+
+SAME_PICTURE = 0.985
+"""Likeness from which two slices are one picture: what saving it again as a JPEG leaves."""
+
+_THRESHOLDS = (0.85, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.99)
+_ALARM = 0.01  # probability of a false one, over all thresholds
+_SIMPLE = 0.1  # share of one picture among the reals, from which sameness means nothing
+_MOST_REFERENCES = 2000
+_SETS = 8  # of training slices, each as many as are held out
+_FEWEST_HELD_OUT = 50
+_SURELY = 4.0  # standard deviations, known from 7 degrees of freedom: about 0.3 % by chance
+
+Kind = Literal["one slice", "a blend of two"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyTest:
+    """How many slices are more than ``likeness`` like training slices.
+
+    Attributes:
+        kind: Of what: one slice, or a blend of two.
+        likeness: The threshold.
+        fakes: Share of the generated slices above it.
+        reals: Share of the real ones above it.
+        p: How likely so large a share is by chance, one-sided, for this threshold alone.
+    """
+
+    kind: Kind
+    likeness: float
+    fakes: float
+    reals: float
+    p: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Privacy:
+    """What the check has found.
+
+    Attributes:
+        verdict: FLAG where there is a reason.
+        reasons: In plain words.
+        fakes: Generated slices that were looked up.
+        training: Slices that they were looked up among.
+        holdout: Slices that were not trained on.
+        references: Real slices that say what likeness means nothing.
+        left_out: Real slices that are one picture with another one, and so say nothing.
+        copies: Generated slices that are one picture with a training slice.
+        p: Of the test that speaks most for copies, for all tests.
+        strongest: That test.
+        tests: All of them.
+        detectable: Smallest share of plain copies that these numbers of slices would reveal.
+        nearer: Share of the fakes nearer to training slices than to as many held-out ones, by the
+            look; 0.5 says nothing. None with too few held out.
+        nearer_by_features: The same by features.
+        c_t: Mann and Whitney's z of likeness to training slices, fakes against held-out ones, after
+            Meehan et al. 2020 (arXiv 2004.05675); well below 0 where the fakes are more alike.
+        duplicates: Share of the fakes that nearly repeat another one.
+        closest: Numbers (k, 2) of the fakes and training slices most alike.
+        closest_likeness: Of these, (k,).
+    """
+
+    verdict: Literal["PASS", "FLAG"]
+    reasons: tuple[str, ...]
+    fakes: int
+    training: int
+    holdout: int
+    references: int
+    left_out: int
+    copies: int
+    p: float
+    strongest: CopyTest
+    tests: tuple[CopyTest, ...]
+    detectable: float
+    nearer: Estimate | None
+    nearer_by_features: Estimate | None
+    c_t: float | None
+    duplicates: float
+    closest: tuple[tuple[int, int], ...]
+    closest_likeness: tuple[float, ...]
+
+
+def check_privacy(
+    fake: Tensor,
+    training: Tensor,
+    holdout: Tensor,
+    features: Features,
+    *,
+    volumes: Tensor | None = None,
+    seed: int = 0,
+    pairs: int = 20,
+) -> Privacy:
+    """Look generated slices up among those that were trained on.
+
+    Args:
+        fake: (n, 1, H, W) uint8, some at least.
+        training: (N, 1, H, W) uint8, 2 at least.
+        holdout: (m, 1, H, W) uint8, none at least: slices of other volumes.
+        features: Gives (k, d) of slices.
+        volumes: (N,) integers, the same for training slices of one volume; none means that each
+            is its own.
+        seed: Chooses the training slices that are looked up among the others.
+        pairs: Closest pairs to name.
+    """
+    gallery = Gallery(training, volumes)
+    found = gallery.nearest(fake)
+    reals, held = _references(gallery, training, holdout, volumes, seed)
+    is_same = reals.likeness >= SAME_PICTURE
+    is_simple = bool(is_same.double().mean() > _SIMPLE)
+    if not is_simple:
+        reals = _only(reals, ~is_same)
+    tests = tuple(_tests(found, reals))
+    strongest = min(tests, key=lambda test: test.p)
+    p = min(1.0, strongest.p * len(tests))
+    copies = 0 if is_simple else int((found.likeness >= SAME_PICTURE).sum())
+    looks = (
+        _nearer(gallery.scores(fake), Gallery(holdout).scores(fake), seed)
+        if len(holdout) > 1
+        else None
+    )
+    nearness = _by_features(features, fake, training, holdout, seed)
+    order = found.likeness.argsort(descending=True, stable=True)[:pairs]
+    reasons = [*_reasons(copies, len(fake), p, strongest, looks, nearness)]
+    return Privacy(
+        verdict="FLAG" if reasons else "PASS",
+        reasons=tuple(reasons),
+        fakes=len(fake),
+        training=len(training),
+        holdout=len(holdout),
+        references=len(reals.likeness),
+        left_out=0 if is_simple else int(is_same.sum()),
+        copies=copies,
+        p=p,
+        strongest=strongest,
+        tests=tests,
+        detectable=_detectable(len(fake), len(reals.likeness), len(tests)),
+        nearer=looks,
+        nearer_by_features=nearness,
+        c_t=_c_t(found.likeness, held) if len(held) >= _FEWEST_HELD_OUT else None,
+        duplicates=duplicate_fraction(training, fake) if len(fake) > 1 else 0.0,
+        closest=tuple((int(i), int(found.match[i])) for i in order),
+        closest_likeness=tuple(float(found.likeness[i]) for i in order),
+    )
+
+
+def _references(
+    gallery: Gallery, training: Tensor, holdout: Tensor, volumes: Tensor | None, seed: int
+) -> tuple[Nearest, Tensor]:
+    """What real slices are like, and the likeness of those held out alone."""
+    generator = torch.Generator().manual_seed(stream_seed(seed, "privacy"))
+    rows = torch.randperm(len(training), generator=generator)[:_MOST_REFERENCES].sort().values
+    groups = torch.arange(len(training)) if volumes is None else volumes
+    found = gallery.nearest(training[rows], groups[rows])
+    if not len(holdout):
+        return found, torch.zeros(0)
+    held = gallery.nearest(holdout[:_MOST_REFERENCES])
+    both = (torch.cat(parts) for parts in zip(found, held, strict=True))
+    return Nearest(*both), held.likeness
+
+
+def _only(found: Nearest, kept: Tensor) -> Nearest:
+    return Nearest(*(part[kept] for part in found))
+
+
+def _tests(fakes: Nearest, reals: Nearest) -> list[CopyTest]:
+    kinds: tuple[tuple[Kind, Tensor, Tensor], ...] = (
+        ("one slice", fakes.likeness, reals.likeness),
+        ("a blend of two", fakes.pair, reals.pair),
+    )
+    n, m = len(fakes.likeness), len(reals.likeness)
+    found = []
+    for kind, fake, real in kinds:
+        for threshold in _THRESHOLDS:
+            above, others = int((fake >= threshold).sum()), int((real >= threshold).sum())
+            p = p_of_more(above, n, others, m)
+            shares = {"fakes": above / n, "reals": others / max(m, 1)}
+            found.append(CopyTest(kind=kind, likeness=threshold, p=p, **shares))
+    return found
+
+
+def _detectable(fakes: int, reals: int, tests: int) -> float:
+    """The smallest share of fakes, above a likeness that no real reaches, that is no chance."""
+    needed = next(
+        (k for k in range(1, fakes + 1) if p_of_more(k, fakes, 0, reals) * tests < _ALARM), fakes
+    )
+    return needed / fakes
+
+
+def _by_features(
+    features: Features, fake: Tensor, training: Tensor, holdout: Tensor, seed: int
+) -> Estimate | None:
+    if len(holdout) < 2:
+        return None
+    of_fakes = features(fake).double()
+    near, held = (-torch.cdist(of_fakes, features(each).double()) for each in (training, holdout))
+    return _nearer(near, held, seed)
+
+
+def _nearer(training: Tensor, holdout: Tensor, seed: int) -> Estimate | None:
+    """The share of fakes nearer to training slices than to held-out ones.
+
+    Sets of as many training slices as are held out take turns; how their own shares among each
+    other vary says how much this one does.
+
+    Args:
+        training: Likeness (n, N) of fakes to training slices.
+        holdout: Likeness (n, m) to held-out ones.
+        seed: Shuffles the training slices.
+    """
+    size = holdout.shape[1]
+    count = min(_SETS, training.shape[1] // size)
+    if size < _FEWEST_HELD_OUT or count < 3:
+        return None
+    generator = torch.Generator().manual_seed(stream_seed(seed, "nearer"))
+    rows = torch.randperm(training.shape[1], generator=generator)[: count * size].view(count, size)
+    best = torch.stack([training[:, each].amax(1) for each in rows])
+    held = holdout.amax(1)
+    share = float(torch.stack([_wins(each, held) for each in best]).mean())
+    # The share of set i over set j is 0.5 + a_i - a_j: each set has its a, the holdout, too.
+    among = torch.stack([torch.stack([_wins(one, other) for other in best]) for one in best])
+    spread = float((among - 0.5).square().sum() / (count * (count - 1)) / 2) ** 0.5
+    reach = spread * math.sqrt(1 + 1 / count)
+    return Estimate(share, share - 2.36 * reach, share + 2.36 * reach)  # t of 7 degrees of freedom
+
+
+def _wins(one: Tensor, other: Tensor) -> Tensor:
+    return (one > other).double().mean() + (one == other).double().mean() / 2
+
+
+def _c_t(fakes: Tensor, held: Tensor) -> float:
+    n, m = len(fakes), len(held)
+    ranks = torch.cat([held, fakes]).double()
+    order = ranks.unique(return_inverse=True, return_counts=True)
+    ends = order[2].cumsum(0).double()
+    mean_ranks = (ends - (order[2].double() - 1) / 2)[order[1]]
+    u = float(mean_ranks[:m].sum()) - m * (m + 1) / 2
+    return (u - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
+
+
+def _reasons(
+    copies: int,
+    fakes: int,
+    p: float,
+    strongest: CopyTest,
+    looks: Estimate | None,
+    nearness: Estimate | None,
+) -> list[str]:
+    reasons = []
+    if copies:
+        reasons.append(f"{copies:,} of {fakes:,} slices are one picture with a training slice")
+    if p < _ALARM:
+        reasons.append(
+            f"{strongest.fakes:.1%} of the slices, but {strongest.reals:.1%} of real ones, are "
+            f"more than {strongest.likeness:g} like {strongest.kind} that was trained on"
+        )
+    for share, by in ((looks, "look"), (nearness, "features")):
+        if share is not None and _is_surely_nearer(share):
+            reasons.append(
+                f"{share.value:.0%} of the slices are nearer to training slices than to as many "
+                f"held-out ones, by their {by}"
+            )
+    return reasons
+
+
+def _is_surely_nearer(share: Estimate) -> bool:
+    deviation = (share.high - share.value) / 2.36
+    return share.value - 0.5 > _SURELY * deviation
