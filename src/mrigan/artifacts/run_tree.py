@@ -31,6 +31,10 @@ GENERATOR = "model/generator.safetensors"
 GENERATOR_CONFIG = "model/config.json"
 BEST = "model/best.safetensors"
 BEST_CONFIG = "model/best.json"
+EVALUATION = "evaluation/metrics.json"
+PRIVACY = "evaluation/privacy.json"
+EVALUATION_TABLE = "evaluation/evaluation.md"
+CLOSEST = "evaluation/closest.png"
 
 
 JsonObject = dict[str, Any]  # as the json module has it; structs read their own from it
@@ -40,6 +44,7 @@ _ARTIFACT = re.compile(
     r"(status|run)\.json|metrics\.jsonl|report\.html|data/manifest\.jsonl|plots/losses\.png"
     r"|samples/(real|epoch-\d+)\.png|model/[a-z]+\.(safetensors|json)"
     r"|checkpoints/(unverified/)?\d+\.(pt|json)|lease/\d+\.json"
+    r"|evaluation/(metrics|privacy)\.json|evaluation/(evaluation\.md|closest\.png)"
 )
 
 

@@ -94,6 +94,7 @@ def generate(options: argparse.Namespace, unknown: list[str], stop: StopRequest)
         first_seed=options.first_seed,
         kind=options.kind,
         processes=options.processes,
+        accepts_flag=options.yes,
     )
     return 0 if job(request, lambda: bool(stop)) else INTERRUPTED
 
@@ -105,6 +106,27 @@ def interpolate(options: argparse.Namespace, unknown: list[str], stop: StopReque
     from mrigan.jobs.interpolate import interpolate as job
 
     job(drawing, options.file, seeds=options.seeds, frames=options.frames)
+    return 0
+
+
+def evaluate(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """How good a run's slices are, and whether they repeat training slices."""
+    stop.at_once = True
+    settings = _settings(options, unknown)
+    log.info("starting", extra={"evaluate": options.what})  # at once: importing torch takes seconds
+    environment.configure_allocators()
+    from mrigan.jobs.evaluate.job import evaluate as job
+    from mrigan.jobs.evaluate.sets import Request
+
+    request = Request(
+        what=options.what,
+        against=options.against,
+        to=options.to,
+        count=options.count,
+        which=options.which,
+        settings=settings,
+    )
+    job(request, lambda: bool(stop))
     return 0
 
 

@@ -47,6 +47,18 @@ Draws slices from INPUT_URI, each in a row: as it is, then as the discriminator 
 under AUGMENT_FLIPS and AUGMENT_ROTATION. Look whether anatomy stays plausible. Takes the
 settings of `mrigan train`."""
 
+_EVALUATE_HELP = """\
+Compares generated slices with real ones: kernel and Fréchet distance, precision, recall, density,
+coverage, sliced Wasserstein distance, diversity, grey levels and spectrum, each with an interval
+and beside what other real slices reach. Then looks whether they repeat slices that were trained on:
+PASS or FLAG.
+
+  mrigan evaluate runs/first
+  mrigan evaluate synthetic/ --against slices/ --to results
+
+A run's own settings say which slices it was trained on. For a folder MRIGAN_IMAGE_HEIGHT,
+MRIGAN_IMAGE_WIDTH, MRIGAN_FIT, MRIGAN_HOLDOUT and MRIGAN_VOLUME_PATTERN hold, for both sides."""
+
 _TRAIN_EPILOG = """\
 exit status: 0 done, 143 cleanly interrupted (0 on SageMaker), 2 settings, 3 training
 diverged, 4 data, 5 storage, 1 anything else"""
@@ -83,6 +95,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.description, train.epilog = _TRAIN_HELP, _TRAIN_EPILOG
     add_options(train)
     _add_generate(named)
+    _add_evaluate(named)
     _add_interpolate(named)
     _add_fetch(named)
     _add_publish(named)
@@ -111,6 +124,22 @@ def _add_generate(named: _Commands) -> None:
     generate.add_argument("--format", dest="kind", choices=KINDS, default="png", help=kind)
     processes = "that draw [one on each GPU]"
     generate.add_argument("--processes", type=int, metavar="N", help=processes)
+    yes = "draw although the privacy check has flagged the run"
+    generate.add_argument("--yes", action="store_true", help=yes)
+
+
+def _add_evaluate(named: _Commands) -> None:
+    summary = "measure how good a run's slices are, and whether they repeat training slices"
+    evaluate = _add(named, "evaluate", commands.evaluate, summary)
+    evaluate.description = _EVALUATE_HELP
+    what = "a run, or slices that another generator made: a folder or s3://bucket/prefix"
+    evaluate.add_argument("what", metavar="RUN|FOLDER", help=what)
+    against = "the real slices [those of the run]"
+    evaluate.add_argument("--against", metavar="URI", help=against)
+    evaluate.add_argument("--to", metavar="URI", help="the results [evaluation/ in the run]")
+    count = "slices to draw, or to take of a folder [2000]"
+    evaluate.add_argument("--count", type=int, default=2000, metavar="N", help=count)
+    _add_which(evaluate)
 
 
 def _add_interpolate(named: _Commands) -> None:
@@ -136,10 +165,14 @@ def _numbers(text: str) -> list[int]:
 def _add_run(parser: argparse.ArgumentParser) -> None:
     """Say which generator draws, and how."""
     parser.add_argument("run", help="the run: its OUTPUT_URI, or the folder it was fetched to")
-    which = "latest or best, by the score [latest]"
-    parser.add_argument("--which", choices=get_args(Which), default="latest", help=which)
+    _add_which(parser)
     truncation = "scales the latents: less varied, more usual slices below 1 [1]"
     parser.add_argument("--truncation", type=float, default=1.0, metavar="0..1", help=truncation)
+
+
+def _add_which(parser: argparse.ArgumentParser) -> None:
+    which = "latest or best, by the score [latest]"
+    parser.add_argument("--which", choices=get_args(Which), default="latest", help=which)
 
 
 def _add_fetch(named: _Commands) -> None:

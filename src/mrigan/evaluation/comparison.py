@@ -1,5 +1,6 @@
 """Every number that compares one set of slices with another."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -34,28 +35,31 @@ class Metric(NamedTuple):
     Attributes:
         name: In files.
         title: For people.
-        best: What it is for slices that are like the reals; None for a distance, whose floor says.
+        least: The least that it can be.
+        most: The most.
         meaning: In one line.
     """
 
     name: str
     title: str
-    best: float | None
+    least: float
+    most: float
     meaning: str
 
 
+_ANY = math.inf
 METRICS = (
-    Metric("kid", "kernel distance (KID)", 0.0, "unbiased; about 0 for slices like the reals"),
-    Metric("frechet", "Fréchet distance", None, "biased by the number of slices: see the floor"),
-    Metric("precision", "precision", None, "share of the slices that lie among the reals"),
-    Metric("recall", "recall", None, "share of the reals that lie among the slices"),
-    Metric("density", "density", 1.0, "how close to the reals the slices lie; 1 for reals"),
-    Metric("coverage", "coverage", None, "share of the reals that a slice is near to"),
-    Metric("swd", "sliced Wasserstein distance", None, "of patches, mean of all scales"),
-    Metric("diversity", "diversity (1 - MS-SSIM)", 1.0, "relative to the reals; 0 for one slice"),
-    Metric("duplicates", "duplicates", None, "share of the slices that nearly repeat another"),
-    Metric("intensity", "grey-level distance", None, "Wasserstein, as a share of the range"),
-    Metric("spectrum", "power-spectrum distance", None, "of detail of each size, in decibels"),
+    Metric("kid", "kernel distance (KID)", -_ANY, _ANY, "unbiased: about 0 for reals"),
+    Metric("frechet", "Fréchet distance", 0, _ANY, "grows as slices become fewer: see the floor"),
+    Metric("precision", "precision", 0, 1, "share of the slices that lie among the reals"),
+    Metric("recall", "recall", 0, 1, "share of the reals that lie among the slices"),
+    Metric("density", "density", 0, _ANY, "how close to reals the slices lie; 1 for reals"),
+    Metric("coverage", "coverage", 0, 1, "share of the reals that a slice is near to"),
+    Metric("swd", "sliced Wasserstein distance", 0, _ANY, "of patches, mean of all scales"),
+    Metric("diversity", "diversity (1 - MS-SSIM)", 0, _ANY, "1 as of reals, 0 for one slice"),
+    Metric("duplicates", "duplicates", 0, 1, "share of the slices that nearly repeat another"),
+    Metric("intensity", "grey-level distance", 0, 1, "Wasserstein, as a share of the range"),
+    Metric("spectrum", "power-spectrum distance", 0, _ANY, "of detail of each size, decibels"),
 )
 
 
@@ -63,7 +67,7 @@ def metric_of(name: str) -> Metric:
     """The metric of this name; ``swd_1`` is the sliced Wasserstein distance of the finest scale."""
     base, _, scale = name.partition("_")
     found = next(each for each in METRICS if each.name == base)
-    return found._replace(name=name, title=f"scale {scale}") if scale else found
+    return found._replace(name=name, title=f"· scale {scale}") if scale else found
 
 
 class Compared:
@@ -104,7 +108,7 @@ class Compared:
         found["spectrum"] = estimates(
             lambda i, j: [spectrum_distance(self._spectra[i], others._spectra[j])], n, m
         )[0]
-        return found
+        return {name: _bounded(each, metric_of(name)) for name, each in found.items()}
 
     def _patch_distances(self, others: "Compared") -> dict[str, Estimate]:
         parts = PartDistances(self.images, others.images)
@@ -132,3 +136,7 @@ class Compared:
 
 def _unlikeness(images: Tensor, seed: int) -> Tensor:
     return 1 - similarities(images, random_pairs(len(images), _PAIRS, seed))
+
+
+def _bounded(found: Estimate, metric: Metric) -> Estimate:
+    return Estimate(found.value, max(found.low, metric.least), min(found.high, metric.most))

@@ -11,7 +11,6 @@ other slices were learned, or what an attack on the networks themselves could te
 2023, arXiv 2306.04675).
 """
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +20,13 @@ from torch import Tensor
 from mrigan.data.sampler import stream_seed
 from mrigan.evaluation.comparison import Features
 from mrigan.evaluation.nearest import Gallery, Nearest
+from mrigan.evaluation.nearness import (
+    FEWEST_HELD_OUT,
+    c_t,
+    is_surely_nearer,
+    nearer_by_features,
+    share_nearer,
+)
 from mrigan.evaluation.sampling import Estimate
 from mrigan.evaluation.shares import p_of_more
 from mrigan.evaluation.variety import duplicate_fraction
@@ -32,9 +38,6 @@ _THRESHOLDS = (0.85, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.99)
 _ALARM = 0.01  # probability of a false one, over all thresholds
 _SIMPLE = 0.1  # share of one picture among the reals, from which sameness means nothing
 _MOST_REFERENCES = 2000
-_SETS = 8  # of training slices, each as many as are held out
-_FEWEST_HELD_OUT = 50
-_SURELY = 4.0  # standard deviations, known from 7 degrees of freedom: about 0.3 % by chance
 
 Kind = Literal["one slice", "a blend of two"]
 
@@ -138,12 +141,10 @@ def check_privacy(
     strongest = min(tests, key=lambda test: test.p)
     p = min(1.0, strongest.p * len(tests))
     copies = 0 if is_simple else int((found.likeness >= SAME_PICTURE).sum())
-    looks = (
-        _nearer(gallery.scores(fake), Gallery(holdout).scores(fake), seed)
-        if len(holdout) > 1
-        else None
-    )
-    nearness = _by_features(features, fake, training, holdout, seed)
+    looks = nearness = None
+    if len(holdout) >= FEWEST_HELD_OUT:
+        looks = share_nearer(gallery.scores(fake), Gallery(holdout).scores(fake), seed)
+        nearness = nearer_by_features(features, fake, training, holdout, seed)
     order = found.likeness.argsort(descending=True, stable=True)[:pairs]
     reasons = [*_reasons(copies, len(fake), p, strongest, looks, nearness)]
     return Privacy(
@@ -161,7 +162,7 @@ def check_privacy(
         detectable=_detectable(len(fake), len(reals.likeness), len(tests)),
         nearer=looks,
         nearer_by_features=nearness,
-        c_t=_c_t(found.likeness, held) if len(held) >= _FEWEST_HELD_OUT else None,
+        c_t=c_t(found.likeness, held) if len(held) >= FEWEST_HELD_OUT else None,
         duplicates=duplicate_fraction(training, fake) if len(fake) > 1 else 0.0,
         closest=tuple((int(i), int(found.match[i])) for i in order),
         closest_likeness=tuple(float(found.likeness[i]) for i in order),
@@ -211,57 +212,6 @@ def _detectable(fakes: int, reals: int, tests: int) -> float:
     return needed / fakes
 
 
-def _by_features(
-    features: Features, fake: Tensor, training: Tensor, holdout: Tensor, seed: int
-) -> Estimate | None:
-    if len(holdout) < 2:
-        return None
-    of_fakes = features(fake).double()
-    near, held = (-torch.cdist(of_fakes, features(each).double()) for each in (training, holdout))
-    return _nearer(near, held, seed)
-
-
-def _nearer(training: Tensor, holdout: Tensor, seed: int) -> Estimate | None:
-    """The share of fakes nearer to training slices than to held-out ones.
-
-    Sets of as many training slices as are held out take turns; how their own shares among each
-    other vary says how much this one does.
-
-    Args:
-        training: Likeness (n, N) of fakes to training slices.
-        holdout: Likeness (n, m) to held-out ones.
-        seed: Shuffles the training slices.
-    """
-    size = holdout.shape[1]
-    count = min(_SETS, training.shape[1] // size)
-    if size < _FEWEST_HELD_OUT or count < 3:
-        return None
-    generator = torch.Generator().manual_seed(stream_seed(seed, "nearer"))
-    rows = torch.randperm(training.shape[1], generator=generator)[: count * size].view(count, size)
-    best = torch.stack([training[:, each].amax(1) for each in rows])
-    held = holdout.amax(1)
-    share = float(torch.stack([_wins(each, held) for each in best]).mean())
-    # The share of set i over set j is 0.5 + a_i - a_j: each set has its a, the holdout, too.
-    among = torch.stack([torch.stack([_wins(one, other) for other in best]) for one in best])
-    spread = float((among - 0.5).square().sum() / (count * (count - 1)) / 2) ** 0.5
-    reach = spread * math.sqrt(1 + 1 / count)
-    return Estimate(share, share - 2.36 * reach, share + 2.36 * reach)  # t of 7 degrees of freedom
-
-
-def _wins(one: Tensor, other: Tensor) -> Tensor:
-    return (one > other).double().mean() + (one == other).double().mean() / 2
-
-
-def _c_t(fakes: Tensor, held: Tensor) -> float:
-    n, m = len(fakes), len(held)
-    ranks = torch.cat([held, fakes]).double()
-    order = ranks.unique(return_inverse=True, return_counts=True)
-    ends = order[2].cumsum(0).double()
-    mean_ranks = (ends - (order[2].double() - 1) / 2)[order[1]]
-    u = float(mean_ranks[:m].sum()) - m * (m + 1) / 2
-    return (u - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
-
-
 def _reasons(
     copies: int,
     fakes: int,
@@ -279,14 +229,9 @@ def _reasons(
             f"more than {strongest.likeness:g} like {strongest.kind} that was trained on"
         )
     for share, by in ((looks, "look"), (nearness, "features")):
-        if share is not None and _is_surely_nearer(share):
+        if share is not None and is_surely_nearer(share):
             reasons.append(
                 f"{share.value:.0%} of the slices are nearer to training slices than to as many "
                 f"held-out ones, by their {by}"
             )
     return reasons
-
-
-def _is_surely_nearer(share: Estimate) -> bool:
-    deviation = (share.high - share.value) / 2.36
-    return share.value - 0.5 > _SURELY * deviation

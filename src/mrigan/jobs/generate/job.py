@@ -16,6 +16,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mrigan.errors import MriganError
+from mrigan.jobs.generate.flag import check_flag
 from mrigan.jobs.generate.record import MANIFEST, begin, finish, remove_pieces
 from mrigan.jobs.generate.request import Request
 from mrigan.jobs.generate.worker import draw_pieces
@@ -39,10 +40,13 @@ def generate(request: Request, should_stop: Callable[[], bool]) -> bool:
         Whether all slices are there; else it was stopped, and the same command continues.
 
     Raises:
-        SettingsError: The request is impossible, or the output holds something else.
+        SettingsError: The request is impossible, the output holds something else, or the privacy
+            check has flagged the generator.
         StorageError: The generator can't be read, or a slice can't be written.
     """
     request.check()
+    if not request.accepts_flag:
+        check_flag(request.drawing)
     began = time.monotonic()
     store = open_store(request.out, request.drawing.options)
     generator = request.drawing.generator()

@@ -27,6 +27,7 @@ class Request:
         first_seed: Of the first slice; each has the next one.
         kind: Of files.
         processes: That draw; None for one on each GPU, or one where there is none.
+        accepts_flag: Whether to draw although the privacy check has flagged the generator.
     """
 
     drawing: Drawing
@@ -35,6 +36,7 @@ class Request:
     first_seed: int = 0
     kind: Kind = "png"
     processes: int | None = None
+    accepts_flag: bool = False
 
     def check(self) -> None:
         """Refuse what can't be generated.

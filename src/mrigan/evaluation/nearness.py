@@ -1,0 +1,71 @@
+"""Whether fakes are nearer to slices that were trained on than to slices that were not."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mrigan.data.sampler import stream_seed
+from mrigan.evaluation.comparison import Features
+from mrigan.evaluation.sampling import Estimate
+
+FEWEST_HELD_OUT = 50
+_SETS, _FEWEST_SETS = 8, 3  # of training slices, each as many as are held out
+_T = 2.36  # of 95 %, two-sided, with 7 degrees of freedom
+_SURELY = 4.0  # standard deviations: about 0.3 % by chance, one-sided, with as many
+
+
+def nearer_by_features(
+    features: Features, fake: Tensor, training: Tensor, holdout: Tensor, seed: int
+) -> Estimate | None:
+    """``share_nearer`` by distances of features."""
+    of_fakes = features(fake).double()
+    near, held = (-torch.cdist(of_fakes, features(each).double()) for each in (training, holdout))
+    return share_nearer(near, held, seed)
+
+
+def share_nearer(training: Tensor, holdout: Tensor, seed: int) -> Estimate | None:
+    """The share of fakes nearer to training slices than to held-out ones.
+
+    Sets of as many training slices as are held out take turns; how their own shares among each
+    other vary says how much this one does.
+
+    Args:
+        training: Likeness (n, N) of fakes to training slices.
+        holdout: Likeness (n, m) to held-out ones.
+        seed: Shuffles the training slices.
+    """
+    size = holdout.shape[1]
+    count = min(_SETS, training.shape[1] // size)
+    if size < FEWEST_HELD_OUT or count < _FEWEST_SETS:
+        return None
+    generator = torch.Generator().manual_seed(stream_seed(seed, "nearer"))
+    rows = torch.randperm(training.shape[1], generator=generator)[: count * size].view(count, size)
+    best = torch.stack([training[:, each].amax(1) for each in rows])
+    held = holdout.amax(1)
+    share = float(torch.stack([_wins(each, held) for each in best]).mean())
+    # The share of set i over set j is 0.5 + a_i - a_j: each set has its a, the holdout, too.
+    among = torch.stack([torch.stack([_wins(one, other) for other in best]) for one in best])
+    spread = float((among - 0.5).square().sum() / (count * (count - 1)) / 2) ** 0.5
+    reach = spread * math.sqrt(1 + 1 / count)
+    return Estimate(share, share - _T * reach, share + _T * reach)
+
+
+def _wins(one: Tensor, other: Tensor) -> Tensor:
+    return (one > other).double().mean() + (one == other).double().mean() / 2
+
+
+def c_t(fakes: Tensor, held: Tensor) -> float:
+    """Mann and Whitney's z of likeness (n,) of fakes and (m,) of held-out slices.
+
+    As Meehan et al. 2020 (arXiv 2004.05675) have it: below 0 where the fakes are more alike.
+    """
+    n, m = len(fakes), len(held)
+    wins = sum(float(_wins(held, fake)) for fake in fakes)  # of each fake, among the m
+    return m * (wins - n / 2) / math.sqrt(n * m * (n + m + 1) / 12)
+
+
+def is_surely_nearer(share: Estimate) -> bool:
+    """Whether a share is above 0.5 by more than chance explains."""
+    deviation = (share.high - share.value) / _T
+    return share.value - 0.5 > _SURELY * deviation

@@ -1,0 +1,1 @@
+"""``mrigan evaluate``: how good generated slices are, and whether they repeat training slices."""
