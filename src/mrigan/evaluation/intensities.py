@@ -6,7 +6,8 @@ from torch import Tensor
 from mrigan.data.slices import to_unit
 
 _LEVELS = 256
-_BANDS = 40  # of spatial frequency, from the lowest to half a cycle per pixel
+_RINGS_PER_CYCLE = 80  # of spatial frequency, in cycles per pixel
+_RINGS = 57  # up to a checkerboard, √½ cycles per pixel
 _FLOOR = 1e-10  # of power, below that of rounding to grey levels
 _CHUNK_IMAGES = 128
 
@@ -29,7 +30,7 @@ def histogram_distance(one: Tensor, other: Tensor) -> float:
 
 
 def spectra(images: Tensor) -> Tensor:
-    """Power of each slice (n, 1, H, W), uint8, in rings of spatial frequency: (n, bands).
+    """Power of each slice (n, 1, H, W), uint8, in rings of spatial frequency: (n, rings).
 
     Its mean is taken away and its edges fade out (a Hann window), since they are no detail. Rings
     that no frequency of so small a slice is in are left out.
@@ -51,10 +52,10 @@ def _spectra(images: Tensor) -> Tensor:
     power = power / (height * width)
     down, right = torch.fft.fftfreq(height), torch.fft.rfftfreq(width)
     radius = (down[:, None] ** 2 + right[None] ** 2).sqrt().flatten()
-    ring = (radius * 2 * _BANDS).long()
-    is_inside = (ring < _BANDS) & (radius > 0)
-    counts = torch.bincount(ring[is_inside], minlength=_BANDS)
-    sums = torch.zeros(len(x), _BANDS, device=x.device)
+    ring = (radius * _RINGS_PER_CYCLE).long()
+    is_inside = radius > 0
+    counts = torch.bincount(ring[is_inside], minlength=_RINGS)
+    sums = torch.zeros(len(x), _RINGS, device=x.device)
     sums.index_add_(1, ring[is_inside].to(x.device), power.flatten(1)[:, is_inside.to(x.device)])
     kept = counts > 0
     return sums[:, kept.to(x.device)] / counts[kept].to(x.device)

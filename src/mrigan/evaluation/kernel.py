@@ -7,6 +7,8 @@ al. 2017, arXiv 1706.08500) is biased: for few slices it is large, so compare it
 only.
 """
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -29,13 +31,23 @@ class KernelDistance:
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:
     """Fréchet's distance of two sets of features, (n, d) and (m, d), n and m 2 at least."""
-    one, other = one.double(), other.double()
-    first, second = torch.cov(one.T), torch.cov(other.T)
-    values, vectors = torch.linalg.eigh(first)
-    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-    shared = torch.linalg.eigvalsh(root @ second @ root).clamp(min=0).sqrt().sum()
-    means = (one.mean(0) - other.mean(0)).square().sum()
-    return float(means + first.trace() + second.trace() - 2 * shared)
+    first, second = (_centred(each.double()) for each in (one, other))
+    if min(len(first), len(second)) < first.shape[1]:
+        # The same sum of square roots, by way of the products of slices and not of features.
+        shared = torch.linalg.svdvals(first @ second.T).sum()
+    else:
+        values, vectors = torch.linalg.eigh(first.T @ first)
+        root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+        products = root @ (second.T @ second) @ root
+        shared = torch.linalg.eigvalsh(products).clamp(min=0).sqrt().sum()
+    means = (one.double().mean(0) - other.double().mean(0)).square().sum()
+    distance = means + first.square().sum() + second.square().sum() - 2 * shared
+    return max(0.0, float(distance))
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """Rows whose products with themselves, transposed, are their covariance."""
+    return (rows - rows.mean(0)) / math.sqrt(len(rows) - 1)
 
 
 def _kernel(one: Tensor, other: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mrigan.data.sampler import stream_seed
 
-_WINDOW_PX, _SIGMA = 11, 1.5
+_WINDOW_PX, _REACH, _SIGMA = 11, 5, 1.5
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from the finest scale on
 _STABLE = (0.01**2, 0.03**2)  # of the range of grey levels, 1
 _CHUNK_PAIRS = 32
@@ -52,7 +52,9 @@ def _similarity(one: Tensor, other: Tensor) -> Tensor:
     for level in range(levels):
         luminance, contrast = _luminance_and_contrast(one, other)
         is_last = level == levels - 1
-        part = (luminance * contrast if is_last else contrast).mean((1, 2, 3))
+        # As torchmetrics has it: edges, beyond which slices are mirrored, count in the last scale.
+        inside = contrast[..., _REACH:-_REACH, _REACH:-_REACH]
+        part = (luminance * contrast if is_last else inside).mean((1, 2, 3))
         product = product * part.clamp(min=0) ** weights[level]
         one, other = F.avg_pool2d(one, 2), F.avg_pool2d(other, 2)
     return product
@@ -74,8 +76,9 @@ def _local_mean(images: Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _window(side: int) -> Tensor:
-    """The matrix (side - 10, side) whose product is a Gaussian mean of 11 pixels, inside only."""
-    at = torch.arange(_WINDOW_PX) - _WINDOW_PX // 2
+    """The matrix (side, side) whose product is a Gaussian mean of 11 pixels."""
+    at = torch.arange(-_REACH, _REACH + 1)
     kernel = torch.exp(-(at**2) / (2 * _SIGMA**2))
-    rows = F.conv1d(torch.eye(side)[:, None], (kernel / kernel.sum()).view(1, 1, -1))
-    return rows[:, 0].T.contiguous()
+    padded = F.pad(torch.eye(side)[:, None], (_REACH, _REACH), mode="reflect")
+    columns = F.conv1d(padded, (kernel / kernel.sum()).view(1, 1, -1))
+    return columns[:, 0].T.contiguous()
