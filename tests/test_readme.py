@@ -56,6 +56,7 @@ def test_every_command_is_run_by_a_test_or_by_ci():
 
 PAGES = [
     "README.md",
+    "CHANGELOG.md",
     "CONTRIBUTING.md",
     "bench/README.md",
     "deploy/README.md",
