@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import sys
 from typing import TYPE_CHECKING
 
 from mrigan import environment, logs
@@ -24,8 +25,8 @@ INTERRUPTED = 143  # as a shell reports a process ended by SIGTERM
 
 def _settings(options: argparse.Namespace, unknown: list[str]) -> Settings:
     given = {name: value for name, value in vars(options).items() if name in Settings.model_fields}
-    if unknown and not options.takes_settings:
-        raise SettingsError(*(_not_an_option(name, options.prog) for name in _options_in(unknown)))
+    if not options.takes_settings:
+        _refuse(unknown, options.prog)
     settings = load_settings(
         given,
         unknown_options=_options_in(unknown),
@@ -41,6 +42,11 @@ def _options_in(unknown: list[str]) -> list[str]:
     """The options among what argparse could not place, without the values that follow them."""
     names = [name.partition("=")[0] for name in unknown if name.startswith("-")]
     return names or unknown
+
+
+def _refuse(unknown: list[str], prog: str) -> None:
+    if unknown:
+        raise SettingsError(*(_not_an_option(name, prog) for name in _options_in(unknown)))
 
 
 def _not_an_option(name: str, prog: str) -> str:
@@ -227,3 +233,13 @@ def launch(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -
     if options.stop:
         return job.stop_job(options.stop)
     return job.launch(settings, launch_settings, stop, wait=not options.no_follow)
+
+
+def completion(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """What completes command lines in a shell; settings, right or wrong, have no part in it."""
+    stop.at_once = True
+    _refuse(unknown, options.prog)
+    from mrigan.cli.completion import script
+
+    sys.stdout.write(script(options.shell))
+    return 0

@@ -64,6 +64,16 @@ exit status: 0 done, 143 cleanly interrupted (0 on SageMaker), 2 settings, 3 tra
 diverged, 4 data, 5 storage, 1 anything else"""
 
 
+_COMPLETION_EPILOG = """\
+for this shell alone (bash, zsh):
+  eval "$(mrigan completion bash)"
+for every new one:
+  mrigan completion bash > ~/.local/share/bash-completion/completions/mrigan
+  mrigan completion zsh > "${fpath[1]}/_mrigan"
+  mrigan completion fish > ~/.config/fish/completions/mrigan.fish"""
+
+SHELLS = ("bash", "zsh", "fish")  # those of shtab's that are tried here
+
 _UNKNOWN_COMMAND = re.compile(r"COMMAND: invalid choice: '(.*)' \(choose from (.*)\)")
 
 
@@ -109,6 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_preview(named)
     summary = "run the job on SageMaker, follow it, report how it ended"
     add_launch_options(_add(named, "launch", commands.launch, summary, ""))
+    _add_completion(named)
     return parser
 
 
@@ -223,6 +234,13 @@ def _add_preview(named: _Commands) -> None:
     p = "probability of each transformation; training goes no higher than 0.8 [0.8]"
     preview.add_argument("--p", type=float, default=0.8, metavar="0..1", help=p)
     add_options(preview)
+
+
+def _add_completion(named: _Commands) -> None:
+    summary = "print a script that completes these commands in your shell"
+    completion = _add(named, "completion", commands.completion, summary)
+    completion.epilog = _COMPLETION_EPILOG
+    completion.add_argument("shell", choices=SHELLS, help="which shell")
 
 
 def _add(

@@ -39,12 +39,15 @@ class Described(NamedTuple):
     description: str
 
     @property
+    def values(self) -> tuple[str, ...]:
+        """All that it takes, where these are a few words; else nothing."""
+        return ("true", "false") if self.kind == "boolean" else self.choices
+
+    @property
     def takes(self) -> str:
         """What a value of it is, as a command line's help shows it."""
-        if self.choices:
-            return "|".join(self.choices)
-        if self.kind == "boolean":
-            return "true|false"
+        if self.values:
+            return "|".join(self.values)
         if unit := _UNIT.search(self.description):
             return unit[1].upper()
         last = self.field.rpartition("_")[2]
