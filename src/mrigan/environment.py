@@ -133,6 +133,11 @@ def fetch_command() -> str:
 # -- this user
 
 
+def allows_colours() -> bool:
+    """Whether a terminal can show colours and its user wants them: https://no-color.org."""
+    return not environ.get("NO_COLOR") and environ.get("TERM", "dumb") not in {"dumb", "unknown"}
+
+
 def default_cache_dir() -> Path:
     """Where this user's caches are, by the XDG base directory specification."""
     return Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mrigan"

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-HEAVY = ("torch", "numpy", "PIL", "matplotlib", "obstore", "boto3", "botocore")
+HEAVY = ("torch", "numpy", "PIL", "matplotlib", "obstore", "boto3", "botocore", "rich", "shtab")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])

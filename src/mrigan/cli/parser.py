@@ -2,12 +2,14 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn, TypeAlias, get_args
+from typing import TYPE_CHECKING, NoReturn, TypeAlias, get_args
 
+from mrigan import environment
 from mrigan.cli import commands
 from mrigan.errors import SettingsError
 from mrigan.jobs.generate.kinds import KINDS
@@ -15,6 +17,9 @@ from mrigan.jobs.launch.options import add_launch_options
 from mrigan.runtime.signals import StopRequest
 from mrigan.settings.describe import add_options
 from mrigan.settings.models import Which
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 _TRAIN_HELP = """\
 Trains a GAN on the slices at INPUT_URI and writes the run to OUTPUT_URI: checkpoints,
@@ -79,6 +84,14 @@ _UNKNOWN_COMMAND = re.compile(r"COMMAND: invalid choice: '(.*)' \(choose from (.
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong with a command line as everything else does: in one line."""
+
+    def print_help(self, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print the help, on a terminal in colours; what draws these is imported only then."""
+        if file is None and sys.stdout.isatty() and environment.allows_colours():
+            from mrigan.cli.coloured_help import ColouredHelp
+
+            self.formatter_class = ColouredHelp
+        super().print_help(file)
 
     def error(self, message: str) -> NoReturn:
         problem = message.removeprefix("argument ")
