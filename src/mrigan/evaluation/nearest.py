@@ -51,6 +51,8 @@ class Gallery:
         self._step = max(1, short // _COARSE_SIDE_PX)
         self._fine_step = max(1, short // _FINE_SIDE_PX)
         self._middle_step = max(self._fine_step, self._step // 4)
+        # The same details of a head, whatever its size in pixels.
+        self._scale = min(1.0, short / self._fine_step / _FINE_SIDE_PX)
         self._reach = min(_FINE_REACH_PX, short // self._fine_step // 8)
         self._middle_reach = min(_MIDDLE_REACH_PX, short // self._middle_step // 8)
         parts = [to_unit(part) for part in images.split(256)]
@@ -139,7 +141,7 @@ class Gallery:
         return band(images, self._middle_step, 0.7, 2.0)
 
     def _fine(self, images: Tensor) -> Tensor:
-        return band(images, self._fine_step, 2.0, 6.0)
+        return band(images, self._fine_step, 2.0 * self._scale, 6.0 * self._scale)
 
 
 def _poses(details: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Whether fakes are nearer to slices that were trained on than to slices that were not."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,21 +11,29 @@ from mrigan.evaluation.comparison import Features
 from mrigan.evaluation.sampling import Estimate
 
 FEWEST_HELD_OUT = 50
-_SETS, _FEWEST_SETS = 8, 3  # of training slices, each as many as are held out
-_T = 2.36  # of 95 %, two-sided, with 7 degrees of freedom
-_SURELY = 4.0  # standard deviations: about 0.3 % by chance, one-sided, with as many
+_SETS = 8  # of training slices, at most, each as many as are held out
+# Student's t by the number of sets, with one degree of freedom less: of an interval of 95 %, and of
+# what happens by chance in one case in 400.
+_T = {5: (2.78, 5.60), 6: (2.57, 4.77), 7: (2.45, 4.32), 8: (2.36, 4.03)}
+
+
+class Nearness(NamedTuple):
+    """A share, and whether chance explains that it is above 0.5."""
+
+    share: Estimate
+    is_chance: bool
 
 
 def nearer_by_features(
     features: Features, fake: Tensor, training: Tensor, holdout: Tensor, seed: int
-) -> Estimate | None:
+) -> Nearness | None:
     """``share_nearer`` by distances of features."""
     of_fakes = features(fake).double()
     near, held = (-torch.cdist(of_fakes, features(each).double()) for each in (training, holdout))
     return share_nearer(near, held, seed)
 
 
-def share_nearer(training: Tensor, holdout: Tensor, seed: int) -> Estimate | None:
+def share_nearer(training: Tensor, holdout: Tensor, seed: int) -> Nearness | None:
     """The share of fakes nearer to training slices than to held-out ones.
 
     Sets of as many training slices as are held out take turns; how their own shares among each
@@ -37,7 +46,7 @@ def share_nearer(training: Tensor, holdout: Tensor, seed: int) -> Estimate | Non
     """
     size = holdout.shape[1]
     count = min(_SETS, training.shape[1] // size)
-    if size < FEWEST_HELD_OUT or count < _FEWEST_SETS:
+    if size < FEWEST_HELD_OUT or count not in _T:
         return None
     generator = torch.Generator().manual_seed(stream_seed(seed, "nearer"))
     rows = torch.randperm(training.shape[1], generator=generator)[: count * size].view(count, size)
@@ -48,7 +57,8 @@ def share_nearer(training: Tensor, holdout: Tensor, seed: int) -> Estimate | Non
     among = torch.stack([torch.stack([_wins(one, other) for other in best]) for one in best])
     spread = float((among - 0.5).square().sum() / (count * (count - 1)) / 2) ** 0.5
     reach = spread * math.sqrt(1 + 1 / count)
-    return Estimate(share, share - _T * reach, share + _T * reach)
+    interval, rare = (t * reach for t in _T[count])
+    return Nearness(Estimate(share, share - interval, share + interval), share - 0.5 <= rare)
 
 
 def _wins(one: Tensor, other: Tensor) -> Tensor:
@@ -63,9 +73,3 @@ def c_t(fakes: Tensor, held: Tensor) -> float:
     n, m = len(fakes), len(held)
     wins = sum(float(_wins(held, fake)) for fake in fakes)  # of each fake, among the m
     return m * (wins - n / 2) / math.sqrt(n * m * (n + m + 1) / 12)
-
-
-def is_surely_nearer(share: Estimate) -> bool:
-    """Whether a share is above 0.5 by more than chance explains."""
-    deviation = (share.high - share.value) / _T
-    return share.value - 0.5 > _SURELY * deviation

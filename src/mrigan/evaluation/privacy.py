@@ -22,8 +22,8 @@ from mrigan.evaluation.comparison import Features
 from mrigan.evaluation.nearest import Gallery, Nearest
 from mrigan.evaluation.nearness import (
     FEWEST_HELD_OUT,
+    Nearness,
     c_t,
-    is_surely_nearer,
     nearer_by_features,
     share_nearer,
 )
@@ -160,8 +160,8 @@ def check_privacy(
         strongest=strongest,
         tests=tests,
         detectable=_detectable(len(fake), len(reals.likeness), len(tests)),
-        nearer=looks,
-        nearer_by_features=nearness,
+        nearer=looks.share if looks else None,
+        nearer_by_features=nearness.share if nearness else None,
         c_t=c_t(found.likeness, held) if len(held) >= FEWEST_HELD_OUT else None,
         duplicates=duplicate_fraction(training, fake) if len(fake) > 1 else 0.0,
         closest=tuple((int(i), int(found.match[i])) for i in order),
@@ -217,8 +217,8 @@ def _reasons(
     fakes: int,
     p: float,
     strongest: CopyTest,
-    looks: Estimate | None,
-    nearness: Estimate | None,
+    looks: Nearness | None,
+    nearness: Nearness | None,
 ) -> list[str]:
     reasons = []
     if copies:
@@ -228,10 +228,10 @@ def _reasons(
             f"{strongest.fakes:.1%} of the slices, but {strongest.reals:.1%} of real ones, are "
             f"more than {strongest.likeness:g} like {strongest.kind} that was trained on"
         )
-    for share, by in ((looks, "look"), (nearness, "features")):
-        if share is not None and is_surely_nearer(share):
+    for found, by in ((looks, "look"), (nearness, "features")):
+        if found is not None and not found.is_chance:
             reasons.append(
-                f"{share.value:.0%} of the slices are nearer to training slices than to as many "
-                f"held-out ones, by their {by}"
+                f"{found.share.value:.0%} of the slices are nearer to training slices than to as "
+                f"many held-out ones, by their {by}"
             )
     return reasons
