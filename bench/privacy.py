@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from mrigan.data.pack import open_pack
 from mrigan.data.source import open_source
+from mrigan.evaluation.copies import SAME_PICTURE
 from mrigan.evaluation.features import random_features
 from mrigan.evaluation.nearest import Gallery
-from mrigan.evaluation.privacy import SAME_PICTURE, check_privacy
+from mrigan.evaluation.privacy import check_privacy
 
 SHARE = 0.01
 
@@ -44,7 +45,8 @@ def main() -> None:
         if options.part == "copies":
             kinds |= contaminated(training, independent, generator)
         for kind, fakes in kinds.items():
-            found = check_privacy(fakes, training, holdout, random_features, seed=number)
+            features = tuple(map(random_features, (fakes, training, holdout)))
+            found = check_privacy(fakes, training, holdout, features, seed=number)
             flagged[kind] = flagged.get(kind, 0) + (found.verdict == "FLAG")
             row = {
                 "resampling": number,
@@ -55,6 +57,7 @@ def main() -> None:
                 "nearer": found.nearer,
                 "by_features": found.nearer_by_features,
                 "c_t": found.c_t,
+                "strongest": found.strongest.what,
                 "reasons": found.reasons,
             }
             print(json.dumps(row), flush=True)

@@ -42,6 +42,10 @@ def everything(n):
     return torch.arange(n)
 
 
+def compared(images):
+    return Compared(images, random_features(images))
+
+
 @pytest.fixture(scope="module")
 def phantoms():
     return torch.from_numpy(np.stack([draw(i, *SIZE) for i in range(3 * COUNT)]))[:, None]
@@ -49,7 +53,7 @@ def phantoms():
 
 @pytest.fixture(scope="module")
 def real(phantoms):
-    return Compared(phantoms[:COUNT], random_features)
+    return compared(phantoms[:COUNT])
 
 
 def test_the_kernel_distance_is_that_of_torchmetrics():
@@ -211,7 +215,7 @@ def test_every_metric_is_explained(real):
 
 
 def test_other_reals_are_within_the_floor_and_a_set_is_like_itself(real, phantoms):
-    same, other = real.against(real), real.against(Compared(phantoms[COUNT:], random_features))
+    same, other = real.against(real), real.against(compared(phantoms[COUNT:]))
     for name in ("frechet", "swd", "intensity", "spectrum"):
         assert same[name].value == pytest.approx(0, abs=1e-6)
     assert other["kid"].low < 0 < other["kid"].high
@@ -245,7 +249,7 @@ def test_worse_slices_are_further_off_the_worse_they_are(real, phantoms, worse, 
         return fresh[torch.arange(COUNT) % (COUNT // 4**degree)]
 
     sets = [degraded(degree).round().clamp(0, 255).to(torch.uint8) for degree in (0, 1, 2)]
-    found = [real.against(Compared(each, random_features)) for each in sets]
+    found = [real.against(compared(each)) for each in sets]
     for name in seen:
         values = [each[name].value for each in found]
         if name in {"coverage", "recall"}:
@@ -256,4 +260,4 @@ def test_worse_slices_are_further_off_the_worse_they_are(real, phantoms, worse, 
 
 def test_too_few_slices_are_refused(phantoms):
     with pytest.raises(ValueError, match=f"at least {FEWEST}"):
-        Compared(phantoms[: FEWEST - 1], random_features)
+        compared(phantoms[: FEWEST - 1])

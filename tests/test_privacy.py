@@ -31,9 +31,14 @@ def sets(phantoms):
     return phantoms.split([TRAINING, HOLDOUT, FAKES])
 
 
+def checked(fakes, training, holdout, **changed):
+    features = tuple(map(random_features, (fakes, training, holdout)))
+    return check_privacy(fakes, training, holdout, features, **changed)
+
+
 def check(sets, fakes, **changed):
     training, holdout, _ = sets
-    return check_privacy(fakes, training, holdout, random_features, **changed)
+    return checked(fakes, training, holdout, **changed)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +79,7 @@ def test_a_single_copy_is_flagged(sets):
     training, holdout, fakes = sets
     planted = torch.cat([fakes, training[3:4]])
     assert check(sets, planted).copies == 1
-    without = check_privacy(planted, training, holdout[:0], random_features)
+    without = checked(planted, training, holdout[:0])
     assert (without.verdict, without.nearer, without.c_t) == ("FLAG", None, None)
 
 
@@ -96,7 +101,7 @@ def test_a_slice_of_the_same_volume_says_nothing_about_copies(sets):
     noise = torch.randint(0, 4, training.shape, generator=torch.Generator().manual_seed(0))
     doubled = torch.cat([training, (training.int() + noise).clamp(max=255).to(torch.uint8)])
     volumes = torch.arange(TRAINING).repeat(2)
-    found = check_privacy(fakes, doubled, holdout, random_features, volumes=volumes)
+    found = checked(fakes, doubled, holdout, volumes=volumes)
     assert (found.verdict, found.left_out) == ("PASS", 0)
     assert found.references == 2 * TRAINING + HOLDOUT
 
@@ -104,7 +109,7 @@ def test_a_slice_of_the_same_volume_says_nothing_about_copies(sets):
 def test_slices_that_are_there_twice_are_left_out_of_the_references(sets):
     training, holdout, fakes = sets
     twice = torch.cat([training, training[:10]])
-    found = check_privacy(fakes, twice, holdout, random_features)
+    found = checked(fakes, twice, holdout)
     assert (found.verdict, found.left_out) == ("PASS", 20)
 
 
@@ -113,7 +118,7 @@ def test_where_all_slices_are_alike_sameness_means_nothing():
     blank = torch.zeros(120, 1, 32, 40, dtype=torch.uint8)
     blank[..., 8:24, 8:32] = 200
     blank += torch.randint(0, 3, blank.shape, generator=generator).to(torch.uint8)
-    found = check_privacy(blank[:40], blank[40:100], blank[100:], random_features)
+    found = checked(blank[:40], blank[40:100], blank[100:])
     assert (found.verdict, found.copies, found.left_out) == ("PASS", 0, 0)
 
 

@@ -1,4 +1,4 @@
-"""`mrigan evaluate`: of a run and of a folder, of folders and buckets; what generate makes of it."""
+"""`mrigan evaluate`: of a run and of a folder, and what `mrigan generate` makes of its verdict."""
 
 import io
 import json

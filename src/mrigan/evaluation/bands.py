@@ -31,6 +31,16 @@ def band(images: Tensor, step: int, fine: float, coarse: float) -> Tensor:
     return details
 
 
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Blur images (n, 1, H, W), of any range, with a Gaussian of ``sigma`` pixels; edges repeat."""
+    height, width = images.shape[2:]
+    return (
+        _blur(height, 1, sigma).to(images.device)
+        @ images
+        @ _blur(width, 1, sigma).T.to(images.device)
+    )
+
+
 @lru_cache(maxsize=64)
 def _blur(side: int, step: int, sigma: float) -> Tensor:
     """The matrix (side // step, side) that shrinks one side and blurs it; edges repeat.

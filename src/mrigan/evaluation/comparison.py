@@ -1,7 +1,6 @@
 """Every number that compares one set of slices with another."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor
@@ -25,8 +24,6 @@ FEWEST = 20
 
 _PAIRS = 500
 _FRECHET_HALVES = 20
-
-Features = Callable[[Tensor], Tensor]
 
 
 class Metric(NamedTuple):
@@ -75,22 +72,21 @@ class Compared:
 
     Args:
         images: (n, 1, H, W) uint8, ``FEWEST`` at least.
-        features: Gives (n, d) of slices.
+        features: Of them, (n, d).
     """
 
-    def __init__(self, images: Tensor, features: Features) -> None:
+    def __init__(self, images: Tensor, features: Tensor) -> None:
         if len(images) < FEWEST:
             raise ValueError(f"{len(images)} slices: at least {FEWEST} are needed")
         self.images = images
         self._features = features
-        self._rows = features(images)
         self._histograms, self._spectra = histograms(images), spectra(images)
         self._unlike = _unlikeness(images, 0)
 
     def against(self, others: "Compared") -> dict[str, Estimate]:
         """Every metric of ``others``, with this set as the reals."""
         n, m = len(self.images), len(others.images)
-        one, other = self._rows, others._rows
+        one, other = self._features, others._features
         kid = KernelDistance(one, other)
         found = {"kid": estimates(lambda i, j: [kid(i, j)], n, m)[0]}
         found["frechet"] = estimates(

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from mrigan.data.sampler import stream_seed
-from mrigan.evaluation.comparison import Features
 from mrigan.evaluation.sampling import Estimate
 
 FEWEST_HELD_OUT = 50
@@ -22,15 +21,6 @@ class Nearness(NamedTuple):
 
     share: Estimate
     is_chance: bool
-
-
-def nearer_by_features(
-    features: Features, fake: Tensor, training: Tensor, holdout: Tensor, seed: int
-) -> Nearness | None:
-    """``share_nearer`` by distances of features."""
-    of_fakes = features(fake).double()
-    near, held = (-torch.cdist(of_fakes, features(each).double()) for each in (training, holdout))
-    return share_nearer(near, held, seed)
 
 
 def share_nearer(training: Tensor, holdout: Tensor, seed: int) -> Nearness | None:

@@ -18,47 +18,20 @@ import torch
 from torch import Tensor
 
 from mrigan.data.sampler import stream_seed
-from mrigan.evaluation.comparison import Features
+from mrigan.evaluation.copies import SAME_PICTURE, CopyTest, copy_tests, detectable
 from mrigan.evaluation.nearest import Gallery, Nearest
 from mrigan.evaluation.nearness import (
     FEWEST_HELD_OUT,
     Nearness,
     c_t,
-    nearer_by_features,
     share_nearer,
 )
 from mrigan.evaluation.sampling import Estimate
-from mrigan.evaluation.shares import p_of_more
 from mrigan.evaluation.variety import duplicate_fraction
 
-SAME_PICTURE = 0.985
-"""Likeness from which two slices are one picture: what saving it again as a JPEG leaves."""
-
-_THRESHOLDS = (0.85, 0.9, 0.93, 0.95, 0.965, 0.975, 0.985, 0.99)
-_ALARM = 0.01  # probability of a false one, over all thresholds
+_ALARM = 0.01  # probability of a false one, over all tests
 _SIMPLE = 0.1  # share of one picture among the reals, from which sameness means nothing
 _MOST_REFERENCES = 2000
-
-Kind = Literal["one slice", "a blend of two"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CopyTest:
-    """How many slices are more than ``likeness`` like training slices.
-
-    Attributes:
-        kind: Of what: one slice, or a blend of two.
-        likeness: The threshold.
-        fakes: Share of the generated slices above it.
-        reals: Share of the real ones above it.
-        p: How likely so large a share is by chance, one-sided, for this threshold alone.
-    """
-
-    kind: Kind
-    likeness: float
-    fakes: float
-    reals: float
-    p: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +47,8 @@ class Privacy:
         references: Real slices that say what likeness means nothing.
         left_out: Real slices that are one picture with another one, and so say nothing.
         copies: Generated slices that are one picture with a training slice.
-        p: Of the test that speaks most for copies, for all tests.
-        strongest: That test.
+        p: How likely so strong a sign of copies is by chance, over all tests.
+        strongest: The test that it is from.
         tests: All of them.
         detectable: Smallest share of plain copies that these numbers of slices would reveal.
         nearer: Share of the fakes nearer to training slices than to as many held-out ones, by the
@@ -112,7 +85,7 @@ def check_privacy(
     fake: Tensor,
     training: Tensor,
     holdout: Tensor,
-    features: Features,
+    features: tuple[Tensor, Tensor, Tensor],
     *,
     volumes: Tensor | None = None,
     seed: int = 0,
@@ -124,7 +97,7 @@ def check_privacy(
         fake: (n, 1, H, W) uint8, some at least.
         training: (N, 1, H, W) uint8, 2 at least.
         holdout: (m, 1, H, W) uint8, none at least: slices of other volumes.
-        features: Gives (k, d) of slices.
+        features: Of these three sets, (n, d), (N, d) and (m, d).
         volumes: (N,) integers, the same for training slices of one volume; none means that each
             is its own.
         seed: Chooses the training slices that are looked up among the others.
@@ -137,14 +110,16 @@ def check_privacy(
     is_simple = bool(is_same.double().mean() > _SIMPLE)
     if not is_simple:
         reals = _only(reals, ~is_same)
-    tests = tuple(_tests(found, reals))
+    tests, p = copy_tests(found, reals, seed)
     strongest = min(tests, key=lambda test: test.p)
-    p = min(1.0, strongest.p * len(tests))
     copies = 0 if is_simple else int((found.likeness >= SAME_PICTURE).sum())
     looks = nearness = None
     if len(holdout) >= FEWEST_HELD_OUT:
         looks = share_nearer(gallery.scores(fake), Gallery(holdout).scores(fake), seed)
-        nearness = nearer_by_features(features, fake, training, holdout, seed)
+        rows = [each.double() for each in features]
+        nearness = share_nearer(
+            -torch.cdist(rows[0], rows[1]), -torch.cdist(rows[0], rows[2]), seed
+        )
     order = found.likeness.argsort(descending=True, stable=True)[:pairs]
     reasons = [*_reasons(copies, len(fake), p, strongest, looks, nearness)]
     return Privacy(
@@ -159,7 +134,7 @@ def check_privacy(
         p=p,
         strongest=strongest,
         tests=tests,
-        detectable=_detectable(len(fake), len(reals.likeness), len(tests)),
+        detectable=detectable(len(fake), len(reals.likeness), _ALARM),
         nearer=looks.share if looks else None,
         nearer_by_features=nearness.share if nearness else None,
         c_t=c_t(found.likeness, held) if len(held) >= FEWEST_HELD_OUT else None,
@@ -188,30 +163,6 @@ def _only(found: Nearest, kept: Tensor) -> Nearest:
     return Nearest(*(part[kept] for part in found))
 
 
-def _tests(fakes: Nearest, reals: Nearest) -> list[CopyTest]:
-    kinds: tuple[tuple[Kind, Tensor, Tensor], ...] = (
-        ("one slice", fakes.likeness, reals.likeness),
-        ("a blend of two", fakes.pair, reals.pair),
-    )
-    n, m = len(fakes.likeness), len(reals.likeness)
-    found = []
-    for kind, fake, real in kinds:
-        for threshold in _THRESHOLDS:
-            above, others = int((fake >= threshold).sum()), int((real >= threshold).sum())
-            p = p_of_more(above, n, others, m)
-            shares = {"fakes": above / n, "reals": others / max(m, 1)}
-            found.append(CopyTest(kind=kind, likeness=threshold, p=p, **shares))
-    return found
-
-
-def _detectable(fakes: int, reals: int, tests: int) -> float:
-    """The smallest share of fakes, above a likeness that no real reaches, that is no chance."""
-    needed = next(
-        (k for k in range(1, fakes + 1) if p_of_more(k, fakes, 0, reals) * tests < _ALARM), fakes
-    )
-    return needed / fakes
-
-
 def _reasons(
     copies: int,
     fakes: int,
@@ -225,8 +176,8 @@ def _reasons(
         reasons.append(f"{copies:,} of {fakes:,} slices are one picture with a training slice")
     if p < _ALARM:
         reasons.append(
-            f"{strongest.fakes:.1%} of the slices, but {strongest.reals:.1%} of real ones, are "
-            f"more than {strongest.likeness:g} like {strongest.kind} that was trained on"
+            f"{strongest.fakes:.1%} of the slices, but {strongest.reals:.1%} of real ones, "
+            f"{strongest.what}"
         )
     for found, by in ((looks, "look"), (nearness, "features")):
         if found is not None and not found.is_chance:

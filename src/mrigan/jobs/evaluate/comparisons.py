@@ -1,15 +1,24 @@
 """Which sets of slices are compared with which, so that each number has its floor."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mrigan.data.sampler import stream_seed
 from mrigan.errors import DataError
-from mrigan.evaluation.comparison import FEWEST, Compared, Features
+from mrigan.evaluation.comparison import FEWEST, Compared
 from mrigan.evaluation.sampling import Estimate
 from mrigan.jobs.evaluate.sets import Sets
+
+
+class SetFeatures(NamedTuple):
+    """Features of each of the three sets, (n, d) each."""
+
+    fake: Tensor
+    training: Tensor
+    holdout: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,33 +40,37 @@ class Comparison:
     floors: dict[str, Estimate]
 
 
-def compare(sets: Sets, features: Features, seed: int) -> list[Comparison]:
+def compare(sets: Sets, features: SetFeatures, seed: int) -> list[Comparison]:
     """Compare with what was held out, where there is enough, and with what was trained on.
 
     Args:
         sets: Of which the generated one has ``FEWEST`` slices at least.
-        features: Gives (n, d) of slices.
+        features: Of these sets.
         seed: Chooses slices where there are more than are needed.
 
     Raises:
         DataError: There are too few slices.
     """
-    first, second = _halves(sets, seed)
-    pairs = [("holdout", sets.holdout, "training", sets.training)]
-    pairs.append(("training", first, "other training slices", second))
+    fake = _Slices(sets.fake, features.fake)
+    training = _Slices(sets.training, features.training)
+    held = _Slices(sets.holdout, features.holdout).shuffled(seed)
+    first, second = _halves(sets.volumes, seed)
     found = []
-    for against, real, floor_of, other in pairs:
-        count = min(len(real), len(other), len(sets.fake))
+    for against, real, floor_of, other in (
+        ("holdout", held, "training", training.shuffled(seed)),
+        ("training", training.of(first), "other training slices", training.of(second)),
+    ):
+        count = min(len(real.images), len(other.images), len(fake.images))
         if count < FEWEST:
             continue
-        reference = Compared(_some(real, count, seed), features)
+        reference = real.first(count)
         found.append(
             Comparison(
                 against=against,
                 floor_of=floor_of,
                 slices=count,
-                metrics=reference.against(Compared(sets.fake[:count], features)),
-                floors=reference.against(Compared(_some(other, count, seed), features)),
+                metrics=reference.against(fake.first(count)),
+                floors=reference.against(other.first(count)),
             )
         )
     if not found:
@@ -68,17 +81,30 @@ def compare(sets: Sets, features: Features, seed: int) -> list[Comparison]:
     return found
 
 
-def _halves(sets: Sets, seed: int) -> tuple[Tensor, Tensor]:
-    """Training slices in two halves, of different volumes, each in random order."""
+class _Slices(NamedTuple):
+    """Slices with their features."""
+
+    images: Tensor
+    features: Tensor
+
+    def of(self, rows: Tensor) -> "_Slices":
+        return _Slices(self.images[rows], self.features[rows])
+
+    def shuffled(self, seed: int) -> "_Slices":
+        generator = torch.Generator().manual_seed(stream_seed(seed, "some", len(self.images)))
+        return self.of(torch.randperm(len(self.images), generator=generator))
+
+    def first(self, count: int) -> Compared:
+        return Compared(self.images[:count], self.features[:count])
+
+
+def _halves(volumes: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Slices in two halves, of different volumes, each in random order."""
     generator = torch.Generator().manual_seed(stream_seed(seed, "halves"))
-    volumes = sets.volumes.unique()
-    order = volumes[torch.randperm(len(volumes), generator=generator)]
-    sizes = torch.bincount(sets.volumes)[order].cumsum(0)
-    cut = int((sizes <= len(sets.training) / 2).sum())
-    is_first = torch.isin(sets.volumes, order[:cut])
-    return sets.training[is_first], sets.training[~is_first]
-
-
-def _some(images: Tensor, count: int, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(stream_seed(seed, "some", len(images)))
-    return images[torch.randperm(len(images), generator=generator)[:count]]
+    distinct = volumes.unique()
+    order = distinct[torch.randperm(len(distinct), generator=generator)]
+    sizes = torch.bincount(volumes)[order].cumsum(0)
+    cut = int((sizes <= len(volumes) / 2).sum())
+    is_first = torch.isin(volumes, order[:cut])
+    rows = torch.randperm(len(volumes), generator=generator)
+    return rows[is_first[rows]], rows[~is_first[rows]]

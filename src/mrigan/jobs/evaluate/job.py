@@ -10,7 +10,7 @@ from mrigan.evaluation.comparison import FEWEST
 from mrigan.evaluation.features import NAME, random_features
 from mrigan.evaluation.privacy import check_privacy
 from mrigan.jobs.build import storage_options
-from mrigan.jobs.evaluate.comparisons import compare
+from mrigan.jobs.evaluate.comparisons import SetFeatures, compare
 from mrigan.jobs.evaluate.results import write
 from mrigan.jobs.evaluate.sets import Request, bring
 from mrigan.storage.store import open_store
@@ -43,10 +43,11 @@ def evaluate(request: Request, should_stop: Callable[[], bool]) -> None:
     if sets.is_other_data:
         effect = "the privacy check says nothing about what the run was trained on"
         log.warning("other_slices", extra={"effect": effect})
-    comparisons = compare(sets, random_features, seed)
+    features = SetFeatures(*map(random_features, (sets.fake, sets.training, sets.holdout)))
+    comparisons = compare(sets, features, seed)
     log.info("looking_up", extra={"slices": len(sets.fake), "among": len(sets.training)})
     privacy = check_privacy(
-        sets.fake, sets.training, sets.holdout, random_features, volumes=sets.volumes, seed=seed
+        sets.fake, sets.training, sets.holdout, features, volumes=sets.volumes, seed=seed
     )
     store = open_store(request.to or request.what, storage_options(request.settings))
     table = write(store, sets, comparisons, privacy, NAME, seed)

@@ -102,9 +102,8 @@ def _privacy(sets: Sets, privacy: Privacy) -> str:
         + (
             f" ({privacy.left_out:,} repeat another one and were left out)" * bool(privacy.left_out)
         ),
-        f"- above a likeness of {strongest.likeness:g} to {strongest.kind}: {strongest.fakes:.2%} "
-        f"of the generated, {strongest.reals:.2%} of the real slices (p = {privacy.p:.2g} for all "
-        f"tests)",
+        f"- strongest sign of copies: {strongest.fakes:.2%} of the generated and "
+        f"{strongest.reals:.2%} of the real slices {strongest.what} (p = {privacy.p:.2g})",
         f"- plain copies would be found from {privacy.detectable:.2%} on",
     ]
     if nearer is not None:
