@@ -1,4 +1,4 @@
-"""The training history as a figure whose axes never move, so that two of them can be compared."""
+"""The training history as a figure whose axes rarely move, so that two of them can be compared."""
 
 import io
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ from mrigan.artifacts.history import EpochRow, scored
 from mrigan.models.family import Chart, Curve
 
 SMOOTHING_SHARE = 0.02  # of the run's epochs
+_USUAL_SHARE = 0.97
+_HEIGHTS = (1 / 3, 1 / 2, 2 / 3, 1.0)
 # Beyond, a value is drawn at the rim and counted there.
 SCORE_RANGE = (0.0, 1.0)
 DISTANCE_RANGE = (0.01, 2.0)  # of real patches' standard deviation: noise is at about 1
@@ -35,9 +37,10 @@ def render_losses(
     figure = Figure(figsize=(9, 2.1 * sum(heights)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     losses, scores, *rest = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
+    loss_range = _loss_range(rows, chart)
     for curve, colour in zip(chart.losses, _LOSS_COLOURS, strict=True):
-        _draw(losses, rows, curve, colour, epochs, chart.loss_range)
-    _finish(losses, epochs, chart.loss_range, "loss, mean of an epoch")
+        _draw(losses, rows, curve, colour, epochs, loss_range)
+    _finish(losses, epochs, loss_range, "loss, mean of an epoch")
     _mark(losses, chart.chance_loss, "D can't tell")
     for curve, colour in zip(chart.scores, _SCORE_COLOURS, strict=True):
         _draw(scores, rows, curve, colour, epochs, SCORE_RANGE)
@@ -50,6 +53,21 @@ def render_losses(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
+
+
+def _loss_range(rows: Sequence[EpochRow], chart: Chart) -> tuple[float, float]:
+    """From 0 to the least of some fixed heights that the losses fit under, but for rare peaks.
+
+    So an axis changes rarely from plot to plot, and never goes beyond what the family has.
+    """
+    low, most = chart.loss_range
+    found = [
+        row.means[curve.key] for row in rows for curve in chart.losses if curve.key in row.means
+    ]
+    finite = [value for value in found if np.isfinite(value)]
+    usual = max(float(np.quantile(finite, _USUAL_SHARE)) if finite else 0.0, chart.chance_loss)
+    heights = [most * part for part in _HEIGHTS if most * part > usual * 1.05]
+    return low, min(heights, default=most)
 
 
 def _draw(
@@ -103,7 +121,8 @@ def _finish(axes: Axes, epochs: int, limits: tuple[float, float], label: str) ->
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9, ncols=2, loc="upper right")
+        # Above the axes, where no curve is.
+        axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97))
 
 
 def _smoothed(values: np.ndarray, epochs: int) -> np.ndarray:

@@ -27,6 +27,7 @@ METRICS = "metrics.jsonl"
 REAL_GRID = "samples/real.png"
 LOSSES_PLOT = "plots/losses.png"
 REPORT = "report.html"
+CARD = "model/README.md"
 GENERATOR = "model/generator.safetensors"
 GENERATOR_CONFIG = "model/config.json"
 BEST = "model/best.safetensors"
@@ -42,7 +43,7 @@ JsonObject = dict[str, Any]  # as the json module has it; structs read their own
 
 _ARTIFACT = re.compile(
     r"(status|run)\.json|metrics\.jsonl|report\.html|data/manifest\.jsonl|plots/losses\.png"
-    r"|samples/(real|epoch-\d+)\.png|model/[a-z]+\.(safetensors|json)"
+    r"|samples/(real|epoch-\d+)\.png|model/[a-z]+\.(safetensors|json)|model/README\.md"
     r"|checkpoints/(unverified/)?\d+\.(pt|json)|lease/\d+\.json"
     r"|evaluation/(metrics|privacy)\.json|evaluation/(evaluation\.md|closest\.png)"
 )

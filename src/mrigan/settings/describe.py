@@ -2,8 +2,8 @@
 
 import argparse
 import re
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pydantic_settings import BaseSettings
 
@@ -78,6 +78,21 @@ def described(model: type[BaseSettings] = Settings) -> Iterator[Described]:
         kind = next((each for each in kinds if each in {"boolean", *_KINDS}), "")
         about = info.description or ""
         yield Described(field, group, _default(field, default), choices, kind, about)
+
+
+def settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a run's settings that its model has: a γ means nothing to ``dcgan``."""
+    model = MODELS.get(str(settings.get("model")))
+    families = {
+        name: extra["family"]
+        for name, field in Settings.model_fields.items()
+        if isinstance(extra := field.json_schema_extra, dict) and "family" in extra
+    }
+    return {
+        name: value
+        for name, value in settings.items()
+        if model is None or families.get(name, model.family) == model.family
+    }
 
 
 def _default(field: str, value: object) -> str:

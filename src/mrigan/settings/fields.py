@@ -101,6 +101,7 @@ class Settings(DeclaredSettings):
     )
     sync_batchnorm: bool = Field(
         False,
+        json_schema_extra={"family": "dcgan"},
         description="whether `dcgan`'s BatchNorm sees a group of `batch_size` images of every rank "
         "at once (`true`) or each group by itself (`false`: the same numbers on any number of "
         "GPUs)",
@@ -122,19 +123,27 @@ class Settings(DeclaredSettings):
     )
     gamma: Literal["auto", "small", "constant", "paper"] = Field(
         "auto",
+        json_schema_extra={"family": "r3"},
         description="`r3`: schedule of the gradient penalty's weight γ: `small` rises, `constant` "
         "stays, `paper` falls; `auto` goes from `small` at 1,000 slices to `paper` at 70,000",
     )
     augment: Literal["adaptive", "schedule", "none"] = Field(
         "adaptive",
+        json_schema_extra={"family": "r3"},
         description="`r3`: how often D sees slices moved, scaled, brightened: `adaptive` by how "
         "well it tells its reals, `schedule` up to 0.3, or `none`",
     )
     augment_flips: bool = Field(
-        False, description="`r3`: mirror left and right, too; where anatomy has sides, leave it off"
+        False,
+        json_schema_extra={"family": "r3"},
+        description="`r3`: mirror left and right, too; where anatomy has sides, leave it off",
     )
     augment_rotation: float = Field(
-        0.0, ge=0, le=15, description="`r3`: turn slices, too, by up to this much, degrees"
+        0.0,
+        ge=0,
+        le=15,
+        json_schema_extra={"family": "r3"},
+        description="`r3`: turn slices, too, by up to this much, degrees",
     )
     ema_images: Images | Scheduled = Field(
         default_factory=of_model("ema_images"),

@@ -5,6 +5,11 @@ import sys
 import time
 from collections.abc import Callable
 
+from mrigan.artifacts import run_tree
+from mrigan.artifacts.report.card import render_card
+from mrigan.artifacts.report.content import read_content
+from mrigan.artifacts.report.page import render_report
+from mrigan.artifacts.run_facts import read_run_facts
 from mrigan.errors import SettingsError
 from mrigan.evaluation.comparison import FEWEST
 from mrigan.evaluation.features import NAME, random_features
@@ -13,7 +18,8 @@ from mrigan.jobs.build import storage_options
 from mrigan.jobs.evaluate.comparisons import SetFeatures, compare
 from mrigan.jobs.evaluate.results import write
 from mrigan.jobs.evaluate.sets import Request, bring
-from mrigan.storage.store import open_store
+from mrigan.storage.store import Store, open_store
+from mrigan.training.checkpoint import REVISION
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +57,8 @@ def evaluate(request: Request, should_stop: Callable[[], bool]) -> None:
     )
     store = open_store(request.to or request.what, storage_options(request.settings))
     table = write(store, sets, comparisons, privacy, NAME, seed)
+    if request.to is None:
+        _renew_report(store)
     if request.settings.log_format != "json":
         sys.stdout.write(table)
     kid = comparisons[0].metrics["kid"], comparisons[0].floors["kid"]
@@ -65,6 +73,15 @@ def evaluate(request: Request, should_stop: Callable[[], bool]) -> None:
             "uri": store.uri,
         },
     )
+
+
+def _renew_report(store: Store) -> None:
+    """Show what was found in the run's report and model card."""
+    facts = read_run_facts(store, REVISION)
+    content = read_content(store, facts) if facts else None
+    if content is not None:
+        store.put(run_tree.REPORT, render_report(content))
+        store.put(run_tree.CARD, render_card(content))
 
 
 def _lines() -> Callable[[int, int], None]:

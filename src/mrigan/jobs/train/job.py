@@ -12,8 +12,9 @@ from dataclasses import asdict
 from enum import Enum
 from functools import partial
 
+from mrigan.artifacts.report.page import tell_state
 from mrigan.artifacts.run_facts import machine_facts
-from mrigan.artifacts.run_status import State, record_end
+from mrigan.artifacts.run_status import State, read_status, record_end
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import Pack, RefusedError
 from mrigan.environment import process_rank
@@ -42,6 +43,7 @@ from mrigan.runtime.device import (
 from mrigan.runtime.ranks import OnMain, Ranks, join
 from mrigan.runtime.signals import Stopped, StopRequest
 from mrigan.settings.fields import Settings
+from mrigan.storage.store import Store
 from mrigan.training.loop import Tick
 from mrigan.training.loop import train as training_loop
 from mrigan.training.plan import Plan
@@ -219,7 +221,7 @@ def _ends_recorded(found: FoundRun | None, stop: StopRequest) -> Iterator[None]:
         state: State, reason: str, exit_status: int | None = None, *, is_short: bool = False
     ) -> None:
         if found:
-            end = partial(record_end, found.store, state, reason=reason, exit_status=exit_status)
+            end = partial(_record_end, found.store, state, reason=reason, exit_status=exit_status)
             _within(_LAST_WORDS_SECONDS if is_short else _PATIENCE_SECONDS, end)
 
     stop.last_words = lambda: record("interrupted", "a second Ctrl-C", is_short=True)
@@ -239,6 +241,12 @@ def _ends_recorded(found: FoundRun | None, stop: StopRequest) -> Iterator[None]:
         reason = str(error) or type(error).__name__
         record("failed", reason, status, is_short=isinstance(error, StorageError))
         raise
+
+
+def _record_end(store: Store, state: State, *, reason: str, exit_status: int | None) -> None:
+    record_end(store, state, reason=reason, exit_status=exit_status)
+    if (status := read_status(store)) is not None:
+        tell_state(store, status)
 
 
 def _tell_interrupted(stop: StopRequest, stopped: Stopped) -> None:

@@ -18,11 +18,12 @@ from mrigan.artifacts.figures import render_losses
 from mrigan.artifacts.grids import render_grid
 from mrigan.artifacts.history import EpochRow, encode_history
 from mrigan.artifacts.publisher import Publisher
-from mrigan.artifacts.report import render_report
+from mrigan.artifacts.report.card import render_card
+from mrigan.artifacts.report.content import Content, Refusals, read_stored, refusals_of
+from mrigan.artifacts.report.page import render_report, tell_state
 from mrigan.artifacts.run_status import RunStatus, State, write_status
 from mrigan.environment import fetch_command
 from mrigan.errors import StorageError
-from mrigan.jobs.train.alarms import spans
 from mrigan.jobs.train.generators import Best, publish_generator
 from mrigan.jobs.train.metrics import Metrics, summary_of
 from mrigan.jobs.train.pace import Pace
@@ -79,6 +80,10 @@ class Publications:
         self.rolled_back_to: int | None = None
 
     @cached_property
+    def _refusals(self) -> Refusals:
+        return refusals_of(self._run.pack.manifest)
+
+    @cached_property
     def _real_grid(self) -> bytes:
         return render_grid(self._real, GRID_COLUMNS)
 
@@ -116,6 +121,8 @@ class Publications:
         """Where the run is."""
         status = self._status(state, reason=reason, exit_status=exit_status)
         self._publisher.submit(run_tree.STATUS, lambda store: write_status(store, status))
+        if state != "running":
+            self._publisher.submit("state", lambda store: tell_state(store, status))
 
     def publish_again(self) -> None:
         """After a resume: rows, generator and report as the checkpoint has them.
@@ -168,25 +175,26 @@ class Publications:
         saved = snapshot(self._state)
         images_seen, plan = self._state.images_seen, self._run.plan
         epoch = plan.epoch_of(images_seen)[0]
-        rows, best, memory = list(self._metrics.rows), self._best.score, self.memory
+        rows, best, status = list(self._metrics.rows), self._best.score, self._status("running")
 
         def publish(store: Store) -> None:
             settings = self._run.settings
             weights = saved["G_ema"] or saved["G"]
             publish_generator(store, settings, weights, images_seen=images_seen, epoch=epoch)
-            report = render_report(
-                rows=rows,
+            content = Content(
                 facts=self._run.facts,
-                memory=memory,
-                epochs=plan.epochs,
-                images_seen=images_seen,
+                status=status,
+                rows=rows,
+                best=best,
+                refusals=self._refusals,
+                uri=store.uri,
                 real_grid=self._real_grid,
                 grid=render_grid(drawn, GRID_COLUMNS),
                 losses=self._plot(rows),
-                alarms=spans(rows),
-                best=best,
+                stored=read_stored(store, epoch),
             )
-            store.put(run_tree.REPORT, report)
+            store.put(run_tree.REPORT, render_report(content))
+            store.put(run_tree.CARD, render_card(content))
 
         return saved, publish
 
