@@ -56,6 +56,8 @@ COMMAND_LINE = [
     Case("a misspelt option of fetch", ["fetch", "done", "copy", "--olny", "samples"]),
     Case("an unknown part to fetch", ["fetch", "done", "copy", "--only", "sample"]),
     Case("phantoms that can't be drawn", ["phantom", "slices", "--count", "0", "--height", "31"]),
+    Case("slices without reals to compare with", ["evaluate", "slices"]),
+    Case("too few slices to compare", ["evaluate", "done", "--count", "10"]),
     Case("a sheet without a name", ["preview", "sheets/"]),
     Case("a sheet of one column", ["preview", "sheet.png", "--columns", "1"]),
     Case("a folder to upload that is not there", ["phantom", "slices", "--from", "nowhere"]),

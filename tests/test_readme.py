@@ -29,6 +29,7 @@ RUN_BY = {
     "make sdk": (".ci/run", "sdk"),
     "mrigan launch --role ARN --image URI --input-uri s3://bucket/slices "
     "--output-uri s3://bucket/runs/first --spot": ("tests/commands/launch/conftest.py", '"launch"'),
+    "mrigan evaluate runs/first": ("tests/commands/test_evaluate.py", '"evaluate"'),
     "mrigan generate runs/first synthetic/ --count 1000": ("tests/test_generate.py", '"generate"'),
     "make gpu": ("tests/test_make.py", '"gpu"'),
     "make image": ("tests/test_make.py", '"image"'),

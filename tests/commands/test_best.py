@@ -59,7 +59,7 @@ def r3_run(train, tmp_path_factory):
 
 def test_the_best_is_the_smallest_distance_of_the_rows_and_verifies(finished):
     scores = scores_of(finished.uri)
-    assert scores.keys() == {1, 3}  # the first epoch and the last; between, few images were seen
+    assert scores.keys() == {1, 2, 3}  # a run that stops has a score that is not far behind
     best = get_json(finished.uri, "model/best.json")
     assert best["swd"] == min(scores.values()) == scores[best["epoch"]]
     data = open_store(finished.uri).get("model/best.safetensors")

@@ -29,6 +29,8 @@ _FEWEST_IMAGES = 2
 _IMAGES_BETWEEN = 16
 # And at least this part of all images seen: of 1.3 million images scores then take about 1 %.
 _PART_BETWEEN = 1 / 8
+# But early no more than this part: whenever a run stops, its last score is not far behind.
+_MOST_PART_BETWEEN = 1 / 4
 
 
 class Reference(NamedTuple):
@@ -77,7 +79,7 @@ class Scorer:
         if last is None or epoch == self._epochs:
             return True
         between = max(_IMAGES_BETWEEN * len(self._reference.real), last * _PART_BETWEEN)
-        return images_seen - last >= between
+        return images_seen - last >= min(between, last * _MOST_PART_BETWEEN)
 
     def score(self, draw: Callable[[Tensor], Tensor]) -> Score:
         """Measure what ``draw`` makes of latents (n, latent_dim): (n, 1, H, W) uint8."""
