@@ -12,7 +12,7 @@ import pytest
 from mrigan.settings.models import MODELS
 
 COMMANDS = {
-    "train", "doctor", "generate", "interpolate", "fetch", "publish", "phantom", "gamma-sweep",
+    "train", "doctor", "evaluate", "export", "generate", "interpolate", "fetch", "publish", "phantom", "gamma-sweep",
     "preview", "launch", "completion",
 }  # fmt: skip
 # Asks as bash does: the words in COMP_WORDS, the last of them to be completed.

@@ -26,6 +26,7 @@ TREE = [
     "checkpoints/000000039.pt",
     "data/manifest.jsonl",
     "metrics.jsonl",
+    "model/README.md",
     "model/best.json",
     "model/best.safetensors",
     "model/config.json",

@@ -129,7 +129,8 @@ def test_it_trains_from_its_channel_and_leaves_model_and_output_data(new_job, he
     assert model == {
         key.removeprefix("model/"): data for key, data in run.items() if key.startswith("model/")
     }
-    assert model.keys() == {"best.json", "best.safetensors", "config.json", "generator.safetensors"}
+    weights = {"best.safetensors", "generator.safetensors"}
+    assert model.keys() == {"README.md", "best.json", "config.json", *weights}
     assert job.files("output/data") == {
         key: data
         for key, data in run.items()

@@ -80,13 +80,14 @@ class TrainedGenerator:
     each time on the same kind of device, whatever else is drawn with it.
 
     Attributes:
+        network: Latents (n, latent_dim) to images (n, 1, H, W), not yet clamped to [-1, 1].
         config: What the run says of it.
         device: Where it computes.
         batch_images: Images in each forward pass, however few are asked for.
     """
 
     def __init__(self, network: nn.Module, config: GeneratorConfig, device: torch.device) -> None:
-        self._network = network.eval().requires_grad_(requires_grad=False).to(device)
+        self.network = network.eval().requires_grad_(requires_grad=False).to(device)
         self.config = config
         self.device = device
         self.batch_images = _BATCH_IMAGES.get(device.type, _BATCH_IMAGES_ELSEWHERE)
@@ -138,7 +139,7 @@ class TrainedGenerator:
         whole = torch.zeros(self.batch_images, self.config.latent_dim)
         whole[: len(z)] = z
         with torch.inference_mode(), _exact():
-            images: Tensor = self._network(whole.to(self.device))
+            images: Tensor = self.network(whole.to(self.device))
             return images[: len(z)].float().clamp(-1.0, 1.0).cpu()
 
     def grid(

@@ -136,6 +136,19 @@ def evaluate(options: argparse.Namespace, unknown: list[str], stop: StopRequest)
     return 0
 
 
+def export(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """A generator for other programs."""
+    stop.at_once = True
+    options.truncation = 1.0
+    drawing = _drawing(options, unknown)
+    from dataclasses import replace
+
+    from mrigan.jobs.export import export as job
+
+    job(replace(drawing, device="cpu"), options.file)
+    return 0
+
+
 def _drawing(options: argparse.Namespace, unknown: list[str]) -> "Drawing":
     """The generator that a command is to draw with."""
     settings = _settings(options, unknown)

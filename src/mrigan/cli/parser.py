@@ -64,6 +64,8 @@ PASS or FLAG.
 A run's own settings say which slices it was trained on. For a folder MRIGAN_IMAGE_HEIGHT,
 MRIGAN_IMAGE_WIDTH, MRIGAN_FIT, MRIGAN_HOLDOUT and MRIGAN_VOLUME_PATTERN hold, for both sides."""
 
+_RUN = "the run: its OUTPUT_URI, or the folder it was fetched to"
+
 _TRAIN_EPILOG = """\
 exit status: 0 done, 143 cleanly interrupted (0 on SageMaker), 2 settings, 3 training
 diverged, 4 data, 5 storage, 1 anything else"""
@@ -120,6 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_generate(named)
     _add_evaluate(named)
     _add_interpolate(named)
+    _add_export(named)
     _add_fetch(named)
     _add_publish(named)
     _add_phantom(named)
@@ -179,6 +182,15 @@ def _add_interpolate(named: _Commands) -> None:
     between.add_argument("--frames", type=int, default=12, metavar="N", help=frames)
 
 
+def _add_export(named: _Commands) -> None:
+    summary = "write a run's generator as ONNX or torch.export's file, checked against itself"
+    export = _add(named, "export", commands.export, summary)
+    export.add_argument("run", help=_RUN)
+    file = "to write: FILE.onnx or .pt2; a path, or s3://bucket/key"
+    export.add_argument("file", help=file)
+    _add_which(export)
+
+
 def _numbers(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
@@ -188,7 +200,7 @@ def _numbers(text: str) -> list[int]:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     """Say which generator draws, and how."""
-    parser.add_argument("run", help="the run: its OUTPUT_URI, or the folder it was fetched to")
+    parser.add_argument("run", help=_RUN)
     _add_which(parser)
     truncation = "scales the latents: less varied, more usual slices below 1 [1]"
     parser.add_argument("--truncation", type=float, default=1.0, metavar="0..1", help=truncation)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mrigan.data.sampler import stream_seed
+from mrigan.data.slices import to_unit
 
 _WINDOW_PX, _REACH, _SIGMA = 11, 5, 1.5
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # from the finest scale on
@@ -39,7 +40,7 @@ def similarities(images: Tensor, pairs: Tensor) -> Tensor:
     """
     found = []
     for part in pairs.split(_CHUNK_PAIRS):
-        one, other = (images[part[:, side]].float() / 255 for side in (0, 1))
+        one, other = ((to_unit(images[part[:, side]]) + 1) / 2 for side in (0, 1))
         found.append(_similarity(one, other))
     return torch.cat(found)
 

@@ -245,7 +245,8 @@ def _ends_recorded(found: FoundRun | None, stop: StopRequest) -> Iterator[None]:
 
 def _record_end(store: Store, state: State, *, reason: str, exit_status: int | None) -> None:
     record_end(store, state, reason=reason, exit_status=exit_status)
-    if (status := read_status(store)) is not None:
+    status = read_status(store)
+    if status is not None and status.state == state:  # a completed run stays so
         tell_state(store, status)
 
 

@@ -44,7 +44,7 @@ class Generator(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Draw one image for each latent."""
         height, width = self.size
-        x = self.project(z).view(len(z), *self.base).contiguous(memory_format=torch.channels_last)
+        x = self.project(z).view(-1, *self.base).contiguous(memory_format=torch.channels_last)
         image = self.to_grey(self.blocks(x))
         return torch.tanh(image[:, :, :height, :width].to(z.dtype))
 
