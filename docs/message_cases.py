@@ -58,6 +58,7 @@ COMMAND_LINE = [
     Case("phantoms that can't be drawn", ["phantom", "slices", "--count", "0", "--height", "31"]),
     Case("slices without reals to compare with", ["evaluate", "slices"]),
     Case("too few slices to compare", ["evaluate", "done", "--count", "10"]),
+    Case("a run compared with itself", ["compare", "done", "done"]),
     Case("a format that can't be exported", ["export", "done", "generator.pth"]),
     Case("a sheet without a name", ["preview", "sheets/"]),
     Case("a sheet of one column", ["preview", "sheet.png", "--columns", "1"]),

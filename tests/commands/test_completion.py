@@ -12,8 +12,8 @@ import pytest
 from mrigan.settings.models import MODELS
 
 COMMANDS = {
-    "train", "doctor", "evaluate", "export", "generate", "interpolate", "fetch", "publish",
-    "phantom", "gamma-sweep", "preview", "launch", "completion",
+    "train", "doctor", "evaluate", "export", "generate", "interpolate", "compare", "fetch",
+    "publish", "phantom", "gamma-sweep", "preview", "launch", "completion",
 }  # fmt: skip
 # Asks as bash does: the words in COMP_WORDS, the last of them to be completed.
 BASH = """

@@ -1,7 +1,7 @@
 """The training history as a figure whose axes rarely move, so that two of them can be compared."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ SCORE_RANGE = (0.0, 1.0)
 DISTANCE_RANGE = (0.01, 2.0)  # of real patches' standard deviation: noise is at about 1
 
 _RED, _BLUE, _GREEN, _VIOLET = "#c0392b", "#2563a8", "#2a7f4f", "#8e5ea2"
+_RUN_COLOURS = (_BLUE, _RED, _GREEN, _VIOLET, "#b8860b", "#16808a", "#7f7f7f", "#d4549a")
 _LOSS_COLOURS, _SCORE_COLOURS = (_RED, _BLUE), (_GREEN, _VIOLET)
 
 
@@ -50,6 +51,33 @@ def render_losses(
     (rest or [scores])[-1].set_xlabel("epoch")
     figure.align_ylabels()
     figure.suptitle(f"Training history: epoch {len(rows):,} of {epochs:,}", fontsize=11)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def render_comparison(runs: Mapping[str, Sequence[EpochRow]]) -> bytes:
+    """Draw distance and coverage of each run, by its name, over images seen as a PNG."""
+    figure = Figure(figsize=(9, 6.5), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    distance, coverage = figure.subplots(2, 1, sharex=True, height_ratios=(1.6, 1.0))
+    for number, (name, rows) in enumerate(runs.items()):
+        found = scored(rows)
+        images = [each.row.images_seen for each in found]
+        style = {"color": _RUN_COLOURS[number], "marker": "o", "ms": 3, "clip_on": False}
+        swd = np.clip([each.score.swd for each in found], *DISTANCE_RANGE)
+        distance.plot(images, swd, label=name, **style)
+        covered = [(each.row.images_seen, each.score.coverage) for each in found
+                   if each.score.coverage is not None]  # fmt: skip
+        coverage.plot(*np.array(covered, dtype=float).reshape(-1, 2).T, **style)
+    floors = [found[-1].score.swd_floor for rows in runs.values() if (found := scored(rows))]
+    if floors:
+        _mark(distance, max(floors), "real against real")
+    last = max(row.images_seen for rows in runs.values() for row in rows)
+    _finish_distance(distance, last)
+    _finish(coverage, last, SCORE_RANGE, "of real slices\ncovered")
+    coverage.set_xlabel("images seen")
+    coverage.xaxis.set_major_formatter("{x:,.0f}")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     return buffer.getvalue()
@@ -101,10 +129,7 @@ def _draw_distance(axes: Axes, rows: Sequence[EpochRow], epochs: int) -> None:
         axes.plot(epoch[best], shown[best], "o", ms=9, mfc="none", mec=_RED, clip_on=False,
                   ls="none", label="best so far")  # fmt: skip
         _mark(axes, found[-1].score.swd_floor, "real against real")
-    axes.set_yscale("log")
-    _finish(axes, epochs, DISTANCE_RANGE, "distance to\nreal slices")
-    ticks = (0.01, 0.1, 1.0)
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    _finish_distance(axes, epochs)
 
 
 def _mark(axes: Axes, value: float, text: str) -> None:
@@ -123,6 +148,13 @@ def _finish(axes: Axes, epochs: int, limits: tuple[float, float], label: str) ->
     if axes.get_legend_handles_labels()[0]:
         # Above the axes, where no curve is.
         axes.legend(frameon=False, fontsize=9, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.97))
+
+
+def _finish_distance(axes: Axes, end: int) -> None:
+    axes.set_yscale("log")
+    _finish(axes, end, DISTANCE_RANGE, "distance to\nreal slices")
+    ticks = (0.01, 0.1, 1.0)
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
 
 
 def _smoothed(values: np.ndarray, epochs: int) -> np.ndarray:

@@ -102,19 +102,28 @@ def read_history(store: Store) -> list[EpochRow]:
 
     Then the file is kept beside, since the run writes its rows anew. A torn last line is left out.
     """
+    rows, reason = _rows_and_flaw(store)
+    if reason:
+        facts = {"key": run_tree.METRICS, "reason": reason, "rows": len(rows), "to": UNREADABLE}
+        log.warning("unreadable", extra=facts)
+        store.move(run_tree.METRICS, UNREADABLE)
+    return rows
+
+
+def read_rows(store: Store) -> list[EpochRow]:
+    """The same rows, for whoever only looks: the file stays where it is."""
+    return _rows_and_flaw(store)[0]
+
+
+def _rows_and_flaw(store: Store) -> tuple[list[EpochRow], str]:
     lines, reason = run_tree.read_rows_and_flaw(store, run_tree.METRICS)
     rows: list[EpochRow] = []
     for line in lines:
         try:
             rows.append(EpochRow.from_json(line))
         except ValidationError as error:
-            reason = run_tree.what_is_wrong(error)
-            break
-    if reason:
-        facts = {"key": run_tree.METRICS, "reason": reason, "rows": len(rows), "to": UNREADABLE}
-        log.warning("unreadable", extra=facts)
-        store.move(run_tree.METRICS, UNREADABLE)
-    return rows
+            return rows, run_tree.what_is_wrong(error)
+    return rows, reason
 
 
 def encode_history(rows: Sequence[EpochRow]) -> bytes:

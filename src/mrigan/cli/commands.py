@@ -136,6 +136,16 @@ def evaluate(options: argparse.Namespace, unknown: list[str], stop: StopRequest)
     return 0
 
 
+def compare(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
+    """Runs side by side."""
+    stop.at_once = True
+    settings = _settings(options, unknown)
+    from mrigan.jobs.compare.job import compare as job
+
+    job(settings, options.runs, options.to)
+    return 0
+
+
 def export(options: argparse.Namespace, unknown: list[str], stop: StopRequest) -> int:
     """A generator for other programs."""
     stop.at_once = True

@@ -121,6 +121,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_options(train)
     _add_generate(named)
     _add_evaluate(named)
+    _add_compare(named)
     _add_interpolate(named)
     _add_export(named)
     _add_fetch(named)
@@ -180,6 +181,14 @@ def _add_interpolate(named: _Commands) -> None:
     between.add_argument("--seeds", type=_numbers, default=default, metavar="LIST", help=seeds)
     frames = "from one seed to the next [12]"
     between.add_argument("--frames", type=int, default=12, metavar="N", help=frames)
+
+
+def _add_compare(named: _Commands) -> None:
+    summary = "put runs side by side: a table, and a page with curves and samples"
+    compare = _add(named, "compare", commands.compare, summary)
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="two to eight runs")
+    to = "the page: a path, or s3://bucket/key [compare.html]"
+    compare.add_argument("--to", default="compare.html", metavar="FILE.html", help=to)
 
 
 def _add_export(named: _Commands) -> None:

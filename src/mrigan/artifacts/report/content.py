@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mrigan.artifacts import run_tree
-from mrigan.artifacts.history import EpochRow, read_history
+from mrigan.artifacts.history import EpochRow, read_rows
 from mrigan.artifacts.run_facts import RunFacts
 from mrigan.artifacts.run_status import BestScore, RunStatus, read_status
 from mrigan.data.manifest import ManifestEntry
@@ -106,7 +106,7 @@ def read_content(store: Store, facts: RunFacts) -> Content | None:
     Raises:
         StorageError: The run can't be read.
     """
-    status, rows = read_status(store), read_history(store)
+    status, rows = read_status(store), read_rows(store)
     keys = {info.key for info in store.list("samples")}
     sampled = _sampled(keys)
     needed = (run_tree.REAL_GRID, run_tree.LOSSES_PLOT)

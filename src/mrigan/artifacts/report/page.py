@@ -2,7 +2,7 @@
 
 import html
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from mrigan.artifacts import run_tree
 from mrigan.artifacts.history import scored
 from mrigan.artifacts.report.content import Content
-from mrigan.artifacts.report.pictures import as_png, exact, frame, rows_of
+from mrigan.artifacts.report.pictures import Picture, as_png, exact, frame, rows_of
 from mrigan.artifacts.run_status import AlarmSpan, RunStatus
 from mrigan.errors import MriganError, StorageError
 from mrigan.evaluation.comparison import metric_of
@@ -68,6 +68,35 @@ def render_report(content: Content) -> bytes:
         seed=settings["seed"],
         tables=_tables(content),
         metrics=[(metric_of(name).title, metric_of(name).meaning) for name in _FEW_METRICS],
+    )
+    return page.encode()
+
+
+def render_compare(
+    *,
+    names: Sequence[str],
+    samples: Sequence[tuple[int, Picture] | None],
+    images_seen: int,
+    curves: Picture,
+    table: Sequence[tuple[str, Sequence[str]]],
+    warnings: Sequence[str],
+) -> bytes:
+    """Draw the page of some runs.
+
+    Args:
+        names: Of the runs.
+        samples: Of each run: the epoch and its grid; None where there is none.
+        images_seen: To which the samples are nearest.
+        curves: Of all runs.
+        table: A title and a cell for each run, line by line.
+        warnings: Why numbers may not be compared.
+    """
+    runs = [
+        {"name": name, "epoch": found[0] if found else 0, "samples": found[1] if found else None}
+        for name, found in zip(names, samples, strict=True)
+    ]
+    page = _PAGES.get_template("compare.html.j2").render(
+        runs=runs, images_seen=images_seen, curves=curves, table=table, warnings=warnings
     )
     return page.encode()
 
