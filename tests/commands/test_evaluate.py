@@ -1,10 +1,16 @@
 """`mrigan evaluate`: of a run and of a folder, and what `mrigan generate` makes of its verdict."""
 
+import hashlib
 import io
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.torch
+import torch
+import torchvision
 from PIL import Image
 
 from mrigan.storage.store import open_store
@@ -161,4 +167,68 @@ def test_what_can_not_be_compared_is_refused(mrigan, run, tmp_path, arguments, s
     assert ended.status == status
     assert said in ended.err
     assert ended.err.count("\n") == 1
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    """Weights of a ResNet-18 that has learned nothing, as .pth and .safetensors."""
+    torch.manual_seed(0)
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(state, folder / "resnet18.pth")
+    safetensors.torch.save_file(state, folder / "resnet18.safetensors")
+    return folder
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_features_of_a_given_network_are_named_by_its_weights(mrigan, run, tmp_path, resnet):
+    kids = []
+    for kind in ("pth", "safetensors"):
+        path, to = resnet / f"resnet18.{kind}", tmp_path / kind
+        given = ("--features", "resnet18", "--weights", path, "--weights-sha256", digest(path))
+        ended = mrigan("evaluate", run, "--count", 24, "--to", to, *given)
+        assert ended.status == 0, ended.err
+        found = read(to, "evaluation/metrics.json")
+        assert found["features"] == f"resnet18 {digest(path)[:12]}"
+        kids.append(found["compared"][0]["metrics"]["kid"])
+    assert kids[0] == kids[1]
+    assert mrigan("evaluate", run, "--count", 24, "--to", tmp_path / "random").status == 0
+    random = read(tmp_path / "random", "evaluation/metrics.json")
+    assert random["features"] == "random-512"
+    assert random["compared"][0]["metrics"]["kid"] != kids[0]
+    assert random["compared"][0]["metrics"]["swd"]["value"] == pytest.approx(
+        found["compared"][0]["metrics"]["swd"]["value"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("features", "weights", "sha256", "status", "said"),
+    [
+        ("resnet18", None, None, 2, "give its file as --weights"),
+        ("resnet18", "resnet18.pth", "12", 2, "--weights-sha256"),
+        ("resnet18", "resnet18.pth", "0" * 64, 4, "its sha256 is "),
+        ("resnet50", "resnet18.pth", "", 4, "so these are no weights of resnet50"),
+        ("resnet18", "code.pth", "", 4, "no weights can be read from it"),
+        ("random", "resnet18.pth", "", 2, "random features have none"),
+    ],
+)
+def test_weights_that_are_not_those_are_refused(
+    mrigan, run, tmp_path, resnet, features, weights, sha256, status, said
+):
+    (resnet / "code.pth").write_bytes(pickle.dumps(Path("executed")))
+    given = ["--features", features]
+    if weights:
+        given += [
+            "--weights",
+            resnet / weights,
+            "--weights-sha256",
+            sha256 or digest(resnet / weights),
+        ]
+    ended = mrigan("evaluate", run, "--to", tmp_path / "to", *given)
+    assert (ended.status, ended.err.count("\n")) == (status, 1), ended.err
+    assert said in ended.err
     assert not (tmp_path / "to").exists()

@@ -130,6 +130,9 @@ def evaluate(options: argparse.Namespace, unknown: list[str], stop: StopRequest)
         to=options.to,
         count=options.count,
         which=options.which,
+        features=options.features,
+        weights=options.weights,
+        weights_sha256=options.weights_sha256,
         settings=settings,
     )
     job(request, lambda: bool(stop))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias, get_args
 from mrigan import environment
 from mrigan.cli import commands
 from mrigan.errors import SettingsError
+from mrigan.jobs.evaluate.networks import FEATURES
 from mrigan.jobs.generate.kinds import KINDS
 from mrigan.jobs.launch.options import add_launch_options
 from mrigan.runtime.signals import StopRequest
@@ -167,6 +168,10 @@ def _add_evaluate(named: _Commands) -> None:
     evaluate.add_argument("--to", metavar="URI", help="the results [evaluation/ in the run]")
     count = "slices to draw, or to take of a folder [2000]"
     evaluate.add_argument("--count", type=int, default=2000, metavar="N", help=count)
+    features = "random, or a network of torchvision whose weights are given [random]"
+    evaluate.add_argument("--features", choices=FEATURES, default="random", help=features)
+    evaluate.add_argument("--weights", metavar="URI", help="of that network: .pth, .safetensors")
+    evaluate.add_argument("--weights-sha256", metavar="HEX", help="of that file")
     _add_which(evaluate)
 
 

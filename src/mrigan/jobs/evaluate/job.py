@@ -12,10 +12,10 @@ from mrigan.artifacts.report.page import render_report
 from mrigan.artifacts.run_facts import read_run_facts
 from mrigan.errors import SettingsError
 from mrigan.evaluation.comparison import FEWEST
-from mrigan.evaluation.features import NAME, random_features
 from mrigan.evaluation.privacy import check_privacy
 from mrigan.jobs.build import storage_options
 from mrigan.jobs.evaluate.comparisons import SetFeatures, compare
+from mrigan.jobs.evaluate.pretrained import features_of
 from mrigan.jobs.evaluate.results import write
 from mrigan.jobs.evaluate.sets import Request, bring
 from mrigan.storage.store import Store, open_store
@@ -42,6 +42,8 @@ def evaluate(request: Request, should_stop: Callable[[], bool]) -> None:
     if not FEWEST <= request.count <= _MOST:
         raise SettingsError(f"--count: {request.count} is not within {FEWEST} to {_MOST:,}")
     began = time.monotonic()
+    options = storage_options(request.settings)
+    name, describe = features_of(request.features, request.weights, request.weights_sha256, options)
     sets = bring(request, _lines(), should_stop)
     seed = request.settings.seed
     facts = {"generated": len(sets.fake), "training": len(sets.training)}
@@ -49,14 +51,14 @@ def evaluate(request: Request, should_stop: Callable[[], bool]) -> None:
     if sets.is_other_data:
         effect = "the privacy check says nothing about what the run was trained on"
         log.warning("other_slices", extra={"effect": effect})
-    features = SetFeatures(*map(random_features, (sets.fake, sets.training, sets.holdout)))
+    features = SetFeatures(*map(describe, (sets.fake, sets.training, sets.holdout)))
     comparisons = compare(sets, features, seed)
     log.info("looking_up", extra={"slices": len(sets.fake), "among": len(sets.training)})
     privacy = check_privacy(
         sets.fake, sets.training, sets.holdout, features, volumes=sets.volumes, seed=seed
     )
-    store = open_store(request.to or request.what, storage_options(request.settings))
-    table = write(store, sets, comparisons, privacy, NAME, seed)
+    store = open_store(request.to or request.what, options)
+    table = write(store, sets, comparisons, privacy, name, seed)
     if request.to is None:
         _renew_report(store)
     if request.settings.log_format != "json":

@@ -54,6 +54,9 @@ class Request:
         to: URI of the results; None for ``evaluation/`` in the run.
         count: Slices to draw, or to take of a folder, at most.
         which: Of the run's generators.
+        features: As ``--features`` names them.
+        weights: Path or URI of their weights, if they have any.
+        weights_sha256: Of that file.
         settings: How slices are read; a run's own settings come before them.
     """
 
@@ -62,6 +65,9 @@ class Request:
     to: str | None
     count: int
     which: Which
+    features: str
+    weights: str | None
+    weights_sha256: str | None
     settings: Settings
 
 
