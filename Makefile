@@ -11,7 +11,7 @@ GIVEN := $(filter-out PYTHON=%,$(subst \$(space),%20,$(MAKEOVERRIDES)))
 DEMO := MODEL=r3-tiny IMAGE_HEIGHT=64 IMAGE_WIDTH=52 EPOCHS=40 BATCH_SIZE=8 ACCUMULATION_STEPS=1
 SETTINGS = $(subst %20,\$(space),$(foreach setting,$(or $(GIVEN),$(DEMO)),MRIGAN_$(setting)))
 
-.PHONY: setup sdk train test check fix gpu image sbom up lock
+.PHONY: setup sdk train test check fix gpu image sbom site up lock
 .DELETE_ON_ERROR:
 
 setup: $(READY)
@@ -43,7 +43,7 @@ test: check
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 fix: $(READY)
-	$(BIN)/python docs/settings.py && $(BIN)/ruff check --fix && $(BIN)/ruff format
+	$(BIN)/python docs/settings.py && $(BIN)/python docs/commands.py && $(BIN)/ruff check --fix && $(BIN)/ruff format
 
 # Four minutes on one GPU (bench/gpu.py); leaves its results in bench/results.
 gpu: $(READY)
@@ -56,6 +56,10 @@ image:
 sbom: $(READY)
 	mkdir -p dist
 	$(BIN)/cyclonedx-py requirements requirements.txt --pyproject pyproject.toml --output-reproducible --of JSON -o dist/sbom.cdx.json
+
+# The docs as a site that is read without a network, too: dist/site/index.html.
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir dist/site
 
 up:
 	docker compose up --build --exit-code-from train train
