@@ -176,7 +176,7 @@ def _tiles(content: Content) -> list[Tile]:
 def _evaluated_tiles(content: Content) -> list[Tile]:
     metrics = content.stored.evaluation["compared"][0]["metrics"]
     tiles = []
-    for name, form in (("kid", ".1f"), ("coverage", ".0%"), ("swd", ".3f")):
+    for name, form in (("kid", ".3f"), ("coverage", ".0%"), ("swd", ".3f")):
         found = metrics[name]
         value, floor = (_number(each["value"], form) for each in (found, found["floor"]))
         tiles.append(Tile(value, metric_of(name).title, f"other reals: {floor}"))
