@@ -9,7 +9,8 @@ import io
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
@@ -85,6 +86,7 @@ def export(drawing: Drawing, place: str) -> None:
 def _about(generator: TrainedGenerator) -> dict[str, str]:
     config = generator.config
     return {
+        "synthetic": "true",
         "note": "draws synthetic slices; made by mrigan; not for diagnosis",
         "model": config.model,
         "generator_sha256": config.sha256,
@@ -108,7 +110,8 @@ def _onnx(program: torch.export.ExportedProgram, about: dict[str, str]) -> tuple
     import onnx
     import onnxruntime
 
-    with contextlib.redirect_stdout(io.StringIO()):  # it says how far it is
+    with contextlib.redirect_stdout(io.StringIO()), _quiet("`isinstance.treespec, LeafSpec.`"):
+        # It says how far it is; torch 2.11 warns of how it copies its own trees.
         exported = torch.onnx.export(
             program, dynamo=True, verbose=False, input_names=["z"], output_names=["images"]
         )
@@ -126,7 +129,8 @@ def _pt2(program: torch.export.ExportedProgram, about: dict[str, str]) -> tuple[
         path = Path(folder) / "generator.pt2"
         torch.export.save(program, path, extra_files={"about.json": json.dumps(about)})
         data = path.read_bytes()
-    module = torch.export.load(io.BytesIO(data)).module()
+    with _quiet("The given buffer is not writable"):  # torch 2.11, and nothing here writes to it
+        module = torch.export.load(io.BytesIO(data)).module()
 
     def draw(z: Tensor) -> Tensor:
         with torch.inference_mode():
@@ -134,6 +138,14 @@ def _pt2(program: torch.export.ExportedProgram, about: dict[str, str]) -> tuple[
             return images
 
     return data, draw
+
+
+@contextlib.contextmanager
+def _quiet(start: str) -> Iterator[None]:
+    """Within it no warning is given that starts so; ``start`` is a regular expression."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", start)
+        yield
 
 
 def _furthest(generator: TrainedGenerator, draws: Draws) -> float:
