@@ -10,13 +10,20 @@ os.environ["COLUMNS"] = "96"
 os.environ["NO_COLOR"] = "1"
 
 from mrigan.cli.parser import build_parser
+from mrigan.settings.describe import described
+from mrigan.settings.fields import Settings
+from mrigan.settings.sagemaker import LaunchSettings
 
 PAGE = Path(__file__).parent / "commands.md"
 _HEAD = """# Commands
 
 Written by `make fix` from `mrigan COMMAND --help`. Commands that take all settings of
-`mrigan train` as options have them in [settings.md](settings.md).
+`mrigan train` as options have them in [settings.md](settings.md); those of a job on SageMaker
+are in [sagemaker.md](sagemaker.md).
 """
+_SETTINGS = {
+    each.group.lower() for model in (Settings, LaunchSettings) for each in described(model)
+}
 
 
 def text() -> str:
@@ -31,13 +38,11 @@ def text() -> str:
 def _help(command: argparse.ArgumentParser) -> str:
     """Its help without the settings, which have a page of their own."""
     told = command.format_help().strip()
-    if command.get_default("takes_settings"):
-        groups = {group.title for group in command._action_groups} - {
-            "options",
-            "positional arguments",
-        }
-        for title in groups:
-            told = re.sub(rf"\n\n{re.escape(title)}:\n(?:  .*\n?)+", "\n", told + "\n").strip()
+    for group in command._action_groups:
+        if group.title in _SETTINGS:
+            told = re.sub(
+                rf"\n\n{re.escape(group.title)}:\n(?:  .*\n?)+", "\n", told + "\n"
+            ).strip()
     return re.sub(r" +$", "", told, flags=re.MULTILINE)
 
 

@@ -1,9 +1,11 @@
 """The docs as a site: built without a network, read without one; its reference is current."""
 
+import argparse
 import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,20 +18,24 @@ REPO = Path(__file__).parent.parent
 PAGE = (REPO / "docs" / "commands.md").read_text()
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
+def build(repo, folder):
+    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)]
     # A proxy that nobody listens to stands for a missing network.
     nowhere = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")
     environ = {**os.environ, **nowhere, "NO_MKDOCS_2_WARNING": "1"}
-    ended = subprocess.run(command, cwd=REPO, env=environ, capture_output=True, text=True)
+    return subprocess.run(command, cwd=repo, env=environ, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    ended = build(REPO, folder)
     assert ended.returncode == 0, ended.stderr
     return folder
 
 
 def test_every_page_is_in_the_site(site):
-    pages = {path.stem for path in (REPO / "docs").glob("*.md")}
+    pages = {path.stem for path in (REPO / "docs").glob("*.md")} | {"changelog"}
     assert {path.stem for path in site.glob("*.html")} == pages | {"404"}
     nav = (site / "index.html").read_text()
     assert all(f'href="{page}.html"' in nav for page in pages - {"index"})
@@ -41,6 +47,17 @@ def test_no_page_fetches_anything_from_elsewhere(site):
         assert found == [], path.name
     for path in site.rglob("*.css"):
         assert not re.search(r"url\(['\"]?https?:|@import", path.read_text()), path.name
+
+
+def test_a_link_that_leads_nowhere_ends_the_build(tmp_path):
+    shutil.copytree(REPO / "docs", tmp_path / "docs")
+    for name in ("mkdocs.yml", "CHANGELOG.md"):
+        shutil.copy(REPO / name, tmp_path)
+    with (tmp_path / "docs" / "faults.md").open("a") as page:
+        page.write("\n[nowhere](nowhere.md)\n")
+    ended = build(tmp_path, tmp_path / "site")
+    assert ended.returncode == 1
+    assert "nowhere.md" in ended.stderr
 
 
 def test_it_can_be_searched(site):
@@ -57,9 +74,9 @@ def test_the_reference_names_every_command_and_option():
     named = next(each for each in build_parser()._actions if each.choices)
     assert commands.keys() == named.choices.keys(), "run `make fix`"
     for name, parser in named.choices.items():
-        if parser.get_default("takes_settings"):
-            continue  # docs/settings.md has those
         for action in parser._actions:
+            if parser.get_default("takes_settings") and action.default == argparse.SUPPRESS:
+                continue  # a setting: docs/settings.md and docs/sagemaker.md have those
             for option in action.option_strings or [action.metavar or action.dest]:
                 assert option in commands[name], f"{name} {option}: run `make fix`"
 
