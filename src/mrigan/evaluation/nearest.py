@@ -50,7 +50,7 @@ class Gallery:
         self._groups = torch.arange(len(images)) if groups is None else groups
         self._step = max(1, short // _COARSE_SIDE_PX)
         self._fine_step = max(1, short // _FINE_SIDE_PX)
-        self._middle_step = max(self._fine_step, self._step // 4)
+        self._middle_step = max(self._fine_step, self._step // 2)
         # The same details of a head, whatever its size in pixels.
         self._scale = min(1.0, short / self._fine_step / _FINE_SIDE_PX)
         self._reach = min(_FINE_REACH_PX, short // self._fine_step // 8)

@@ -31,7 +31,7 @@ from mrigan.evaluation.variety import duplicate_fraction
 
 _ALARM = 0.01  # probability of a false one, over all tests
 _SIMPLE = 0.1  # share of one picture among the reals, from which sameness means nothing
-_MOST_REFERENCES = 2000
+_MOST_REFERENCES = 1200
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,14 @@ from mrigan.storage.store import ObjectInfo, Store
 log = logging.getLogger(__name__)
 
 PARTS = ("samples", "plots", "model", "checkpoints")
-_ALWAYS = {run_tree.STATUS, run_tree.RUN, run_tree.RUN_BEFORE, run_tree.METRICS, run_tree.REPORT}
+_ALWAYS = {
+    run_tree.STATUS,
+    run_tree.RUN,
+    run_tree.RUN_BEFORE,
+    run_tree.METRICS,
+    run_tree.REPORT,
+    run_tree.PRIVACY,  # without it `mrigan generate` would not know of a flag
+}
 _SHOWN = 5
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _RECORDS = {
