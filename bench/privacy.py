@@ -31,9 +31,11 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--resamplings", type=int, default=100)
     parser.add_argument("--sizes", default="1300,150,850", help="training, held out, independent")
+    parser.add_argument("--height", type=int, default=200)
+    parser.add_argument("--width", type=int, default=160)
     parser.add_argument("--part", choices=("alarms", "copies"), default="alarms")
     options = parser.parse_args()
-    slices = distinct(read(options.folder))
+    slices = distinct(read(options.folder, options.height, options.width))
     sizes = [int(part) for part in options.sizes.split(",")]
     print(json.dumps({"slices": len(slices), "sizes": sizes}), flush=True)
     flagged: dict[str, int] = {}
@@ -64,10 +66,10 @@ def main() -> None:
     print(json.dumps({"flagged": flagged, "of": options.resamplings}))
 
 
-def read(folder: str) -> Tensor:
+def read(folder: str, height: int, width: int) -> Tensor:
     with tempfile.TemporaryDirectory() as cache:
         pack = open_pack(
-            open_source(folder), height=200, width=160, fit="pad", cache_dir=Path(cache)
+            open_source(folder), height=height, width=width, fit="pad", cache_dir=Path(cache)
         )
         return torch.from_numpy(pack.images[pack.rows])
 
