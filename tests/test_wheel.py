@@ -109,7 +109,7 @@ def test_the_wheel_has_every_file_of_the_package_and_no_other(wheel):
     }
     names = [name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith("/")]
     assert {name for name in names if ".dist-info/" not in name} == files
-    assert {"mrigan/py.typed", "mrigan/artifacts/report.html.j2"} <= files
+    assert {"mrigan/py.typed", "mrigan/artifacts/report/report.html.j2"} <= files
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

@@ -234,7 +234,10 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_start_goes_on_to_the_same_bits(
     assert ended.status == 0
     assert f"resumed images_seen={saved.images_seen} " in ended.out
     assert_same_run(restarted.files("checkpoints"), whole.files("checkpoints"))
-    assert restarted.files("model") == whole.files("model")
+    models = [each.files("model") for each in (restarted, whole)]
+    for model in models:
+        del model["README.md"]  # which names the folder of the slices
+    assert models[0] == models[1]
     assert restarted.files("output/data").keys() == whole.files("output/data").keys()
 
 

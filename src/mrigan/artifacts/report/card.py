@@ -35,7 +35,8 @@ def render_card(content: Content) -> bytes:
         "set, and nothing of any one slice.",
         "## Settings\n\n"
         + "\n".join(
-            f"- `{name}`: {shown(str(value))}" for name, value in settings_of(settings).items()
+            f"- `{name}`: {shown(str(value))}"
+            for name, value in settings_of(facts.identity).items()
         ),
     ]
     return ("\n\n".join(parts) + "\n").encode()
