@@ -66,7 +66,7 @@ up:
 	docker compose up --build --exit-code-from train train
 
 lock:
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" -c requirements.txt --group dev pyproject.toml -o requirements-dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" --extra tensorboard pyproject.toml -o requirements.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" -c requirements.txt --group dev --extra tensorboard pyproject.toml -o requirements-dev.txt
 	for sdk in deploy/sagemaker/requirements-v2 deploy/sagemaker/requirements-v3; do \
 		uv pip compile -q --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" $$sdk.in -o $$sdk.txt || exit 1; done

@@ -130,6 +130,29 @@ def fetch_command() -> str:
     return environ.get("FETCH_COMMAND", "")
 
 
+# -- experiment trackers
+
+
+def mlflow_place() -> str:
+    """Where MLflow's server is; "" where nothing says so."""
+    return environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def mlflow_experiment() -> str:
+    """The experiment of a run in MLflow."""
+    return environ.get("MLFLOW_EXPERIMENT_NAME") or "mrigan"
+
+
+def wandb_mode() -> str:
+    """``online``, ``offline`` or another mode of Weights & Biases."""
+    return environ.get("WANDB_MODE") or "online"
+
+
+def wandb_project() -> str:
+    """The project of a run in Weights & Biases."""
+    return environ.get("WANDB_PROJECT") or "mrigan"
+
+
 # -- this user
 
 

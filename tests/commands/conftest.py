@@ -28,6 +28,7 @@ TINY = {
     "accumulation_steps": 2,
     "epochs": 3,
     "checkpoint_every": 1,
+    "trackers": "none",  # tests/commands/test_trackers.py
     "device": "cpu",
 }
 S3_NAMES = {

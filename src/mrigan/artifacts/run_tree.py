@@ -36,15 +36,18 @@ EVALUATION = "evaluation/metrics.json"
 PRIVACY = "evaluation/privacy.json"
 EVALUATION_TABLE = "evaluation/evaluation.md"
 CLOSEST = "evaluation/closest.png"
+TENSORBOARD = "tensorboard"  # a folder of event files
+TRACKERS = "trackers.json"  # what each tracker calls the run
 
 
 JsonObject = dict[str, Any]  # as the json module has it; structs read their own from it
 
 
 _ARTIFACT = re.compile(
-    r"(status|run)\.json|metrics\.jsonl|report\.html|data/manifest\.jsonl|plots/losses\.png"
+    r"(status|run|trackers)\.json|metrics\.jsonl|report\.html|data/manifest\.jsonl|plots/losses\.png"
     r"|samples/(real|epoch-\d+)\.png|model/[a-z]+\.(safetensors|json)|model/README\.md"
     r"|checkpoints/(unverified/)?\d+\.(pt|json)|lease/\d+\.json"
+    r"|tensorboard/events\.out\.tfevents\.[\w.]+"
     r"|evaluation/(metrics|privacy)\.json|evaluation/(evaluation\.md|closest\.png)"
 )
 

@@ -24,6 +24,7 @@ from mrigan.settings.values import (
     is_same,
     known_folder,
     known_model,
+    known_trackers,
     percent,
     with_a_group,
     writable_uri,
@@ -205,6 +206,11 @@ class Settings(DeclaredSettings):
         description="a checkpoint at least this often, minutes",
     )
     keep_checkpoints: Count = Field(3, description="newest checkpoints kept")
+    trackers: Annotated[str, AfterValidator(known_trackers)] = Field(
+        "auto",
+        description="experiment trackers to tell, separated by commas: `tensorboard`, `mlflow`, "
+        "`wandb`, or `none`; `auto` is `tensorboard` where it is installed",
+    )
 
     device: Device = Field(
         "auto", title="Machine", description="what computes; `auto` takes the best there is"

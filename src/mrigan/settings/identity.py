@@ -22,6 +22,7 @@ FREE_TO_CHANGE = frozenset(
         "checkpoint_every",
         "checkpoint_minutes",
         "keep_checkpoints",
+        "trackers",
         "device",
         "cuda_graphs",
         "compile",

@@ -47,6 +47,26 @@ def globs(value: str) -> str:
     return value
 
 
+TRACKERS = ("tensorboard", "mlflow", "wandb")
+
+
+def known_trackers(value: str) -> str:
+    """Refuse what is neither ``auto``, ``none`` nor names of trackers."""
+    if unknown := [name for name in names_of_trackers(value) if name not in TRACKERS]:
+        raise ValueError(
+            f"{', '.join(map(repr, unknown))} is no tracker; choose auto, none or some of "
+            f"{','.join(TRACKERS)}"
+        )
+    return value
+
+
+def names_of_trackers(value: str) -> tuple[str, ...]:
+    """The trackers that a setting's value names; none for ``auto`` and ``none``."""
+    if value in ("auto", "none"):
+        return ()
+    return tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+
+
 def patterns(value: str) -> tuple[str, ...]:
     """The globs of a setting's value, in their order."""
     if value.lstrip().startswith('["'):

@@ -32,6 +32,7 @@ from mrigan.jobs.train.prepare import (
 )
 from mrigan.jobs.train.recorder import recording
 from mrigan.jobs.train.resume import adopt_initial, resume
+from mrigan.jobs.train.trackers.choice import check_trackers
 from mrigan.models.family import Recipe
 from mrigan.runtime.device import (
     Hardware,
@@ -83,6 +84,7 @@ def train(settings: Settings, stop: StopRequest) -> Outcome:
         open_display(settings.log_format, is_main=ranks.is_main) as display,
     ):
         check_ranks(settings, ranks.world.size)
+        check_trackers(settings.trackers)
         if _is_stopped(ranks, stop, "stopping once the run at OUTPUT_URI has been looked at"):
             return Outcome.INTERRUPTED
         found = ranks.on_main(lambda: find_run(settings))

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from mrigan.jobs.train.metrics import Metrics, summary_of
 from mrigan.jobs.train.pace import Pace
 from mrigan.jobs.train.prepare import Run
 from mrigan.jobs.train.samples import Samples
+from mrigan.jobs.train.trackers.choice import Trackers
 from mrigan.models.family import family_of
 from mrigan.storage.store import Store
 from mrigan.training.checkpoint import Snapshot, encode, snapshot
@@ -50,6 +51,7 @@ class Publications:
         metrics: The rows so far.
         samples: Of ``state``.
         best: The best generator so far.
+        trackers: Of the run.
         real: Slices (n, 1, H, W), uint8, to compare samples with.
 
     Attributes:
@@ -66,6 +68,7 @@ class Publications:
         metrics: Metrics,
         samples: Samples,
         best: Best,
+        trackers: Trackers,
         real: Grid,
     ) -> None:
         self._real = real
@@ -75,6 +78,7 @@ class Publications:
         self._metrics = metrics
         self._samples = samples
         self._best = best
+        self._trackers = trackers
         self._chart = family_of(run.settings.model).chart
         self.memory: Mapping[str, Any] = {}
         self.rolled_back_to: int | None = None
@@ -106,6 +110,7 @@ class Publications:
         self._put(run_tree.METRICS, lambda: encode_history(rows))
         self._put(run_tree.LOSSES_PLOT, pace.timed(lambda: self._plot(rows)))
         self.publish_status("running")
+        self._trackers.rows(rows)
 
     def check(self) -> None:
         """Raise what has gone wrong with the store, if anything has."""
@@ -130,7 +135,7 @@ class Publications:
         So no artifact is older or newer than the checkpoint, whatever ended the last start.
         """
         self.publish_rows(Pace())
-        _, publish = self._prepared()
+        _, publish = self._prepared(self._drawn())
         self._publisher.submit("again", publish)
 
     def publish_checkpoint(self, pace: Pace, *, replacing: bool) -> None:
@@ -145,7 +150,9 @@ class Publications:
         Raises:
             DivergedError: A weight is not finite.
         """
-        saved, publish_rest = self._prepared()
+        grid = self._drawn()
+        saved, publish_rest = self._prepared(grid)
+        rows = list(self._metrics.rows)
         images_seen = self._state.images_seen
         epoch = self._run.plan.epoch_of(images_seen)[0]
         if replacing:
@@ -166,12 +173,17 @@ class Publications:
                     self.rolled_back_to = None
             log.info("checkpoint", extra={"images_seen": images_seen, "epoch": epoch})
             self._remove_old(store)
+            self._trackers.grid(grid(), rows)
 
         self._publisher.submit_behind_all("checkpoint", pace.timed(publish))
 
-    def _prepared(self) -> tuple[Snapshot, Callable[[Store], None]]:
-        """The state as it is now, and the publication of its generator and report."""
-        drawn = self._samples.grid()  # first: it recalibrates the EMA's BatchNorm
+    def _drawn(self) -> Callable[[], bytes]:
+        """Draw the sample grid as of now; what encodes it, once. It recalibrates BatchNorm."""
+        drawn = self._samples.grid()
+        return cache(lambda: render_grid(drawn, GRID_COLUMNS))
+
+    def _prepared(self, grid: Callable[[], bytes]) -> tuple[Snapshot, Callable[[Store], None]]:
+        """The state after ``_drawn``, and the publication of its generator and report."""
         saved = snapshot(self._state)
         images_seen, plan = self._state.images_seen, self._run.plan
         epoch = plan.epoch_of(images_seen)[0]
@@ -189,7 +201,7 @@ class Publications:
                 refusals=self._refusals,
                 uri=store.uri,
                 real_grid=self._real_grid,
-                grid=render_grid(drawn, GRID_COLUMNS),
+                grid=grid(),
                 losses=self._plot(rows),
                 stored=read_stored(store, epoch),
             )
@@ -210,6 +222,7 @@ class Publications:
         """Say that the run is complete, and where its artifacts are."""
         epochs, uri = self._run.plan.epochs, self._run.store.uri
         self.publish_status("completed", exit_status=0)
+        self._trackers.end("completed")
         self.flush(flush_seconds)
         log.info("completed", extra={"epochs": epochs, "uri": uri})
         for name, key in (
@@ -227,6 +240,7 @@ class Publications:
     def interrupt(self, signal_name: str, flush_seconds: float) -> None:
         """Say that the run was interrupted, and how to resume it."""
         self.publish_status("interrupted", reason=signal_name)
+        self._trackers.end("interrupted")
         self.flush(flush_seconds)
         log.info(
             "interrupted",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mrigan.artifacts.publisher import Publisher
 from mrigan.data.sampler import epoch_order
-from mrigan.errors import DivergedError, StorageError
+from mrigan.errors import DivergedError, LeaseError, StorageError
 from mrigan.jobs.train.display import Display
 from mrigan.jobs.train.generators import Best
 from mrigan.jobs.train.memory import MemoryReport
@@ -25,10 +25,11 @@ from mrigan.jobs.train.publications import Publications
 from mrigan.jobs.train.resume import ResumePoint
 from mrigan.jobs.train.samples import GRID_IMAGES, Samples
 from mrigan.jobs.train.scores import Scorer
+from mrigan.jobs.train.trackers.choice import open_trackers
 from mrigan.jobs.train.unpublished import keep_unpublished
 from mrigan.models.family import Recipe
 from mrigan.runtime.device import reset_peak
-from mrigan.runtime.signals import StopRequest
+from mrigan.runtime.signals import Stopped, StopRequest
 from mrigan.training.guard import Verdict
 from mrigan.training.loop import Tick
 from mrigan.training.state import TrainingState
@@ -244,6 +245,7 @@ def recording(
     metrics = Metrics(
         state, run.plan, recipe, scorer=scorer, samples=samples, best=best, rows=resumed.rows
     )
+    trackers = open_trackers(run, publisher, resumed.rows)
     shown = epoch_order(run.plan.slices, settings.seed, 0)[:GRID_IMAGES].sort().values
     publications = Publications(
         run,
@@ -252,6 +254,7 @@ def recording(
         metrics=metrics,
         samples=samples,
         best=best,
+        trackers=trackers,
         real=run.pack.images[run.pack.training[shown.numpy()]],
     )
     recorder = Recorder(run, state, metrics, publications, stop, saved_images=resumed.images_seen)
@@ -261,7 +264,10 @@ def recording(
     try:
         yield recorder
     except Exception as error:
-        if (told := recorder.save_after(error)) is error:
+        told = recorder.save_after(error)
+        if not isinstance(error, LeaseError):  # else the run is another job's now
+            trackers.end("interrupted" if isinstance(error, Stopped) else "failed")
+        if told is error:
             raise
         raise told from error
     finally:
