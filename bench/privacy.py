@@ -4,7 +4,8 @@
 
 Real slices, of which no two are one picture, are dealt into training slices, held-out ones and an
 independent set that stands for generated ones. The last is checked as it is (false alarms), and
-with 1 % of it replaced by copies of training slices, each kind in turn.
+with 1 % of it replaced by copies of training slices, each kind in turn, or with more and more of it
+replaced by exact ones (--part shares).
 """
 
 import argparse
@@ -24,6 +25,7 @@ from mrigan.evaluation.nearest import Gallery
 from mrigan.evaluation.privacy import check_privacy
 
 SHARE = 0.01
+SHARES = (0.005, 0.02, 0.05, 0.2, 0.5)
 
 
 def main() -> None:
@@ -33,7 +35,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="1300,150,850", help="training, held out, independent")
     parser.add_argument("--height", type=int, default=200)
     parser.add_argument("--width", type=int, default=160)
-    parser.add_argument("--part", choices=("alarms", "copies"), default="alarms")
+    parser.add_argument("--part", choices=("alarms", "copies", "shares"), default="alarms")
     options = parser.parse_args()
     slices = distinct(read(options.folder, options.height, options.width))
     sizes = [int(part) for part in options.sizes.split(",")]
@@ -46,6 +48,8 @@ def main() -> None:
         kinds = {"none": independent}
         if options.part == "copies":
             kinds |= contaminated(training, independent, generator)
+        if options.part == "shares":
+            kinds |= memorised(training, independent, generator)
         for kind, fakes in kinds.items():
             features = tuple(map(random_features, (fakes, training, holdout)))
             found = check_privacy(fakes, training, holdout, features, seed=number)
@@ -110,6 +114,18 @@ def contaminated(
     return {
         kind: torch.cat([(each.clamp(0, 1) * 255).round().to(torch.uint8), independent[count:]])
         for kind, each in copies.items()
+    }
+
+
+def memorised(
+    training: Tensor, independent: Tensor, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The independent set with more and more of it replaced by training slices."""
+    rows = torch.randperm(len(training), generator=generator)
+    counts = {share: round(share * len(independent)) for share in SHARES}
+    return {
+        f"exact, {share:.1%}": torch.cat([training[rows[:count]], independent[count:]])
+        for share, count in counts.items()
     }
 
 

@@ -37,6 +37,8 @@ METRICS: tuple[str, ...] = (
     "augment_p",
     "swd",
     "swd_floor",
+    "kid",
+    "kid_floor",
     "coverage",
     "images_per_second",
     "peak_allocated_mib",

@@ -15,6 +15,8 @@ from PIL import Image
 
 from mrigan.data.phantom import draw
 from mrigan.data.slices import to_grey
+from mrigan.evaluation.features import random_features
+from mrigan.evaluation.kernel import KernelDistance
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
 from mrigan.models.dcgan.networks import Generator
 from mrigan.models.r3 import networks as r3
@@ -98,6 +100,14 @@ def test_the_floor_is_the_distance_of_held_out_slices_to_those_of_training(r3_ru
     floors = {row["swd_floor"] for row in rows_of(uri) if "swd" in row}
     assert len(floors) == 1
     assert floors.pop() == pytest.approx(between, rel=0.5)
+    kid = KernelDistance(random_features(real), random_features(others))
+    between = kid(torch.arange(len(real)), torch.arange(len(others)))
+    kids = [(row["kid"], row["kid_floor"]) for row in rows_of(uri) if "kid" in row]
+    assert len(kids) == len(scores_of(uri))
+    for kid, floor in kids:
+        assert kid > 5 * abs(floor)  # a network that has seen so little is far above
+    assert len({floor for _, floor in kids}) == 1
+    assert kids[0][1] == pytest.approx(between, abs=0.5 * kids[0][0])
     # A network that has seen so little is far above.
     assert min(scores_of(uri).values()) > 2 * between
 

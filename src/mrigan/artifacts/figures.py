@@ -26,7 +26,7 @@ _LOSS_COLOURS, _SCORE_COLOURS = (_RED, _BLUE), (_GREEN, _VIOLET)
 def render_losses(
     rows: Sequence[EpochRow], epochs: int, chart: Chart, *, is_scored: bool = False
 ) -> bytes:
-    """Draw losses, D's scores and the distance to real slices over epochs as a PNG.
+    """Draw losses, D's scores, the distance to real slices and their coverage as a PNG.
 
     Args:
         rows: Of the epochs so far.
@@ -34,7 +34,7 @@ def render_losses(
         chart: What is drawn of the family of networks.
         is_scored: Whether there is a distance to draw, if not yet.
     """
-    heights = (2.0, 1.0, 1.3)[: 3 if is_scored else 2]
+    heights = (2.0, 1.0, 1.3, 0.8)[: 4 if is_scored else 2]
     figure = Figure(figsize=(9, 2.1 * sum(heights)), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     losses, scores, *rest = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
@@ -46,8 +46,9 @@ def render_losses(
     for curve, colour in zip(chart.scores, _SCORE_COLOURS, strict=True):
         _draw(scores, rows, curve, colour, epochs, SCORE_RANGE)
     _finish(scores, epochs, SCORE_RANGE, chart.scores_label)
-    for axes in rest:
-        _draw_distance(axes, rows, epochs)
+    if is_scored:
+        _draw_distance(rest[0], rows, epochs)
+        _draw_coverage(rest[1], rows, epochs)
     (rest or [scores])[-1].set_xlabel("epoch")
     figure.align_ylabels()
     figure.suptitle(f"Training history: epoch {len(rows):,} of {epochs:,}", fontsize=11)
@@ -69,7 +70,8 @@ def render_comparison(runs: Mapping[str, Sequence[EpochRow]]) -> bytes:
         distance.plot(images, swd, label=name, **style)
         covered = [(each.row.images_seen, each.score.coverage) for each in found
                    if each.score.coverage is not None]  # fmt: skip
-        coverage.plot(*np.array(covered, dtype=float).reshape(-1, 2).T, **style)
+        if covered:
+            coverage.plot(*np.array(covered).T, **style)
     floors = [found[-1].score.swd_floor for rows in runs.values() if (found := scored(rows))]
     if floors:
         _mark(distance, max(floors), "real against real")
@@ -130,6 +132,18 @@ def _draw_distance(axes: Axes, rows: Sequence[EpochRow], epochs: int) -> None:
                   ls="none", label="best so far")  # fmt: skip
         _mark(axes, found[-1].score.swd_floor, "real against real")
     _finish_distance(axes, epochs)
+
+
+def _draw_coverage(axes: Axes, rows: Sequence[EpochRow], epochs: int) -> None:
+    """Draw which share of the reals has a fake near it, where there were enough reals."""
+    known = [(each.row.epoch, each.score.coverage) for each in scored(rows)
+             if each.score.coverage is not None]  # fmt: skip
+    if known:
+        axes.plot(*np.array(known).T, color=_GREEN, lw=1.5, marker="o", ms=3, clip_on=False)
+    else:
+        axes.text(0.5, 0.5, "not measured: too few real slices" if scored(rows) else "",
+                  transform=axes.transAxes, ha="center", va="center", color="0.45")  # fmt: skip
+    _finish(axes, epochs, SCORE_RANGE, "of real slices\ncovered")
 
 
 def _mark(axes: Axes, value: float, text: str) -> None:

@@ -24,6 +24,8 @@ class Score:
     swd: float  # sliced-Wasserstein distance, averaged over the levels of a pyramid
     swd_floor: float  # that of other real slices
     swd_against: str  # side the reals are of: holdout, or training where nothing is held out
+    kid: float | None = None  # kernel distance of features; None in runs of earlier versions
+    kid_floor: float | None = None  # that of other real slices
     coverage: float | None = None  # share of reals near a fake; None where there are too few reals
     spread: float  # of the fakes, as a share of the reals'
     duplicates: float  # share of the fakes that are near copies of others

@@ -126,7 +126,7 @@ class Metrics:
 
 def summary_of(rows: Sequence[EpochRow], best: BestScore | None) -> JsonObject:
     """How training goes, for status.json: the last score, the best one, the alarms."""
-    names = ("swd", "swd_floor", "swd_against", "coverage")
+    names = ("swd", "swd_floor", "swd_against", "kid", "kid_floor", "coverage")
     last = asdict(found[-1].score) if (found := scored(rows)) else {}
     return {
         **{name: last[name] for name in names if last.get(name) is not None},

@@ -18,6 +18,8 @@ from mrigan.artifacts.history import EpochRow, Score, scored
 from mrigan.data.pack import Pack
 from mrigan.data.sampler import stream_seed
 from mrigan.evaluation.coverage import NEIGHBOURS, coverage
+from mrigan.evaluation.features import random_features
+from mrigan.evaluation.kernel import KernelDistance
 from mrigan.evaluation.sliced_wasserstein import sliced_wasserstein
 from mrigan.evaluation.variety import duplicate_fraction, spread_ratio
 from mrigan.settings.fields import Settings
@@ -56,6 +58,14 @@ def reference_of(pack: Pack, seed: int) -> Reference | None:
     return Reference(sets[0], sets[1], against)
 
 
+class _Floors(NamedTuple):
+    """What is the same at every score."""
+
+    features: Tensor  # of the reals
+    swd: float  # from other reals to them
+    kid: float
+
+
 class Scorer:
     """Measures what a run draws, from the same latents each time."""
 
@@ -64,7 +74,7 @@ class Scorer:
         self._device = torch.device("cuda" if device.type == "cuda" else "cpu")
         self._latent_dim, self._seed = settings.latent_dim, settings.seed
         self._sample_every, self._epochs = settings.sample_every, settings.epochs
-        self._floor: float | None = None
+        self._floors: _Floors | None = None
 
     @property
     def is_able(self) -> bool:
@@ -88,13 +98,18 @@ class Scorer:
         real, other = (each.to(self._device) for each in self._reference[:2])
         z = draw_latents(len(real), self._latent_dim, stream_seed(self._seed, "scores"))
         fake = draw(z).to(self._device)
-        if self._floor is None:
-            self._floor = _distance(real, other)
+        features = random_features(fake)
+        if self._floors is None:
+            reals = random_features(real)
+            kid = _kernel_distance(reals, random_features(other))
+            self._floors = _Floors(reals, _distance(real, other), kid)
         has_enough = len(real) > NEIGHBOURS
         score = Score(
             swd=round(_distance(real, fake), 6),
-            swd_floor=round(self._floor, 6),
+            swd_floor=round(self._floors.swd, 6),
             swd_against=self._reference.against,
+            kid=round(_kernel_distance(self._floors.features, features), 6),
+            kid_floor=round(self._floors.kid, 6),
             coverage=round(coverage(real, fake).coverage, 4) if has_enough else None,
             spread=round(spread_ratio(real, fake), 4),
             duplicates=round(duplicate_fraction(real, fake), 4),
@@ -112,6 +127,11 @@ def score_share(rows: Sequence[EpochRow]) -> float:
 def _shuffled(rows: NDArray[np.int64], seed: int, side: str) -> Tensor:
     generator = torch.Generator().manual_seed(stream_seed(seed, "reference", side))
     return torch.from_numpy(rows)[torch.randperm(len(rows), generator=generator)]
+
+
+def _kernel_distance(real: Tensor, fake: Tensor) -> float:
+    every = torch.arange(len(real))
+    return KernelDistance(real.cpu(), fake.cpu())(every, every)
 
 
 def _distance(real: Tensor, fake: Tensor) -> float:
