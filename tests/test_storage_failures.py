@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import os
 import re
 import socket
@@ -16,6 +17,7 @@ import awscrt.checksums
 import pytest
 
 from mrigan.errors import AlreadyExistsError, StorageError
+from mrigan.jobs.train import job
 from mrigan.storage.store import StoreOptions, open_store
 
 # A server's silence has a test of its own; here it only means that the machine is busy.
@@ -611,3 +613,22 @@ def test_sixty_four_threads_share_what_is_learnt_about_etags(serve):
     with ThreadPoolExecutor(64) as pool:
         assert list(pool.map(lambda key: store.get(key, etag=etag), keys)) == bodies
     assert len(server.requests) == 600
+
+
+def test_a_job_s_last_words_survive_a_store_that_goes_away_meanwhile(serve, caplog):
+    is_written = threading.Event()
+
+    def answer(request):
+        if is_written.is_set():
+            return answer_always(403, "AccessDenied")(request)
+        if request.command == "PUT":
+            is_written.set()
+            return found(b"")
+        return answer_always(404, "NoSuchKey")(request)
+
+    server = serve(answer)
+    store = open_store("s3://bkt/run", StoreOptions(max_retries=0))
+    job._record_end(store, "failed", reason="it was so", exit_status=4)
+    (written,) = [json.loads(each.body) for each in server.requests if each.command == "PUT"]
+    assert (written["state"], written["reason"]) == ("failed", "it was so")
+    assert [record.message for record in caplog.records] == ["report_not_updated"]

@@ -83,16 +83,23 @@ def write_status(store: Store, status: RunStatus) -> None:
     run_tree.write_json(store, run_tree.STATUS, told)
 
 
-def record_end(store: Store, state: State, *, reason: str, exit_status: int | None = None) -> None:
+def record_end(
+    store: Store, state: State, *, reason: str, exit_status: int | None = None
+) -> RunStatus | None:
     """Write how a start ended, keeping the progress that stands there; never raises for the store.
 
     The reason for ending is the news, and a store that fails now has often been that reason. A run
     that is complete stays so: what failed then was an attempt to prolong it, not yet begun.
+
+    Returns:
+        What was written; None if nothing was.
     """
     try:
         before = read_status(store) or RunStatus(state=state)
         if before.state != "completed":
             ended = replace(before, state=state, reason=reason, exit_status=exit_status)
             write_status(store, ended)
+            return ended
     except StorageError as error:
         log.warning("status_not_written", extra={"reason": str(error)})
+    return None

@@ -14,7 +14,7 @@ from functools import partial
 
 from mrigan.artifacts.report.page import tell_state
 from mrigan.artifacts.run_facts import machine_facts
-from mrigan.artifacts.run_status import State, read_status, record_end
+from mrigan.artifacts.run_status import State, record_end
 from mrigan.data.bank import open_bank
 from mrigan.data.pack import Pack, RefusedError
 from mrigan.environment import process_rank
@@ -246,10 +246,8 @@ def _ends_recorded(found: FoundRun | None, stop: StopRequest) -> Iterator[None]:
 
 
 def _record_end(store: Store, state: State, *, reason: str, exit_status: int | None) -> None:
-    record_end(store, state, reason=reason, exit_status=exit_status)
-    status = read_status(store)
-    if status is not None and status.state == state:  # a completed run stays so
-        tell_state(store, status)
+    if ended := record_end(store, state, reason=reason, exit_status=exit_status):
+        tell_state(store, ended)
 
 
 def _tell_interrupted(stop: StopRequest, stopped: Stopped) -> None:
