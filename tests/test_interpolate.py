@@ -2,6 +2,7 @@
 
 import io
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -37,6 +38,26 @@ def test_an_animation_passes_its_seeds_and_comes_back(run, tmp_path, kind):
     for at, seed in ((0, 4), (5, 7), (10, 2)):
         np.testing.assert_array_equal(frames[at], g.sample(1, seed=seed)[0])
     assert (b"synthetic" if kind == "gif" else b"trainedAlgorithmicMedia") in note
+
+
+def test_a_video_shows_the_same_frames(run, tmp_path):
+    draw(run, tmp_path / "way.mp4")
+    with av.open(tmp_path / "way.mp4") as video:
+        assert video.metadata["comment"] == "synthetic, made by mrigan"
+        frames = [frame.to_ndarray(format="gray") for frame in video.decode(video=0)]
+        assert float(video.streams.video[0].average_rate) == 12.5
+    assert len(frames) == 15
+    g = mrigan.load(run, device="cpu")
+    for at, seed in ((0, 4), (5, 7), (10, 2)):
+        assert frames[at].shape == (HEIGHT + HEIGHT % 2, WIDTH + WIDTH % 2)
+        shown = frames[at][:HEIGHT, :WIDTH].astype(int)
+        assert np.abs(shown - g.sample(1, seed=seed)[0]).mean() < 3  # of 255, after compression
+
+
+def test_a_video_without_its_library_is_refused(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("mrigan.jobs.interpolate.find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"pip install 'mrigan\[video\]'"):
+        draw(run, tmp_path / "way.mp4")
 
 
 def test_a_sheet_has_a_row_for_each_pair_in_a_folder_and_in_a_bucket(store_uri, run):
@@ -87,7 +108,7 @@ def test_what_cannot_be_drawn_is_refused(run, tmp_path, changed, words):
     assert not (tmp_path / "way.gif").exists()
 
 
-@pytest.mark.parametrize("name", ["way.mp4", "way", "s3://bucket"])
+@pytest.mark.parametrize("name", ["way.avi", "way", "s3://bucket"])
 def test_another_kind_of_file_is_refused(run, tmp_path, name):
-    with pytest.raises(SettingsError, match=r"\.gif, \.webp, \.png"):
+    with pytest.raises(SettingsError, match=r"\.gif, \.webp, \.mp4, \.png"):
         draw(run, name if name.startswith("s3") else tmp_path / name)

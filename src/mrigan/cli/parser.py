@@ -179,7 +179,7 @@ def _add_interpolate(named: _Commands) -> None:
     summary = "draw what lies between some slices of a run's generator"
     between = _add(named, "interpolate", commands.interpolate, summary)
     _add_run(between)
-    file = "to write: FILE.gif or .webp, or .png for a sheet; a path, or s3://bucket/key"
+    file = "to write: FILE.gif, .webp or .mp4, or .png for a sheet; a path, or s3://bucket/key"
     between.add_argument("file", help=file)
     seeds = "of the slices on the way, separated by commas [0,1,2,3]"
     default = [0, 1, 2, 3]
