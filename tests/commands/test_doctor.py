@@ -30,7 +30,7 @@ def doctor(mrigan, monkeypatch):
         for line in lines:
             verdict, name, found = re.fullmatch(r"(ok    |failed)  (\w+) +(.*)", line).groups()
             checks[name] = (verdict.strip(), found)
-        assert list(checks) == ["machine", "input", "cache", "output", "training"]
+        assert list(checks) == ["machine", "input", "cache", "output", "trackers", "training"]
         return ended.status, checks
 
     return examine
@@ -147,6 +147,16 @@ def test_json_is_one_object_a_check(mrigan):
     ended = mrigan("doctor", *SMALL, "--log-format", "json", "--input-uri", "phantom://3")
     assert ended.status == 0
     lines = [json.loads(line) for line in ended.out.splitlines()]
-    assert [line["event"] for line in lines] == ["check"] * 5
+    assert [line["event"] for line in lines] == ["check"] * 6
     assert lines[0]["name_of_check"] == "machine"
     assert all(line["ok"] is True for line in lines)
+
+
+def test_a_tracker_that_is_not_set_up_is_told_before_the_job_is(doctor, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    place = ("--input-uri", "phantom://13", "--output-uri", tmp_path / "run")
+    status, checks = doctor(*place, "--trackers", "tensorboard")
+    assert (status, checks["trackers"]) == (0, ("ok", "tensorboard"))
+    status, checks = doctor(*place, "--trackers", "mlflow")
+    assert (status, verdicts(checks)) == (2, {"trackers": "failed"})
+    assert "MLFLOW_TRACKING_URI is not set" in checks["trackers"][1]

@@ -26,6 +26,7 @@ from mrigan.errors import DataError, MriganError
 from mrigan.jobs.build import fresh_state, input_source, recipe_of
 from mrigan.jobs.checklist import Check, go_through
 from mrigan.jobs.train.output import open_output, read_matching
+from mrigan.jobs.train.trackers.choice import check_trackers, chosen_trackers
 from mrigan.runtime.device import (
     Hardware,
     allocator_in_force,
@@ -65,6 +66,7 @@ class _Checkup:
         yield Check("input", self._input)
         yield Check("cache", self._cache)
         yield Check("output", self._output)
+        yield Check("trackers", self._trackers)
         yield Check("training", self._training)
 
     def _machine(self) -> str:
@@ -132,6 +134,10 @@ class _Checkup:
                 f"{len(refused)} of {tried} objects tried are no slices ({percent:.1f} %, "
                 f"{allowed:g} % is allowed): {refused[0]}; remove them or raise MRIGAN_MAX_REFUSED"
             )
+
+    def _trackers(self) -> str:
+        check_trackers(self._settings.trackers)
+        return ", ".join(chosen_trackers(self._settings.trackers)) or "none"
 
     def _cache(self) -> str:
         folder = self._settings.cache_dir
