@@ -87,15 +87,20 @@ def test_a_tracker_that_can_not_be_reached_is_left_with_a_warning(impatient, cap
 
 def test_a_tracker_that_hangs_does_not_keep_a_job(monkeypatch, caplog):
     monkeypatch.setitem(beside._END_SECONDS, "failed", 0.01)
-    hold = threading.Event()
-    heard = Heard()
-    heard.rows = lambda rows: hold.wait(60)
+    hold, heard = threading.Event(), Heard()
+
+    def hang(rows):
+        hold.wait(60)
+        raise OSError("after all")
+
+    heard.rows = hang
     with caplog.at_level(logging.WARNING):
         told = Beside("some", lambda: heard)
         told.rows([row(1)])
         told.end("failed")
+        hold.set()
+        told._thread.join(60)
     assert [record.message for record in caplog.records] == ["tracker_missed"]
-    hold.set()
 
 
 def test_a_long_outage_keeps_the_newest_messages(monkeypatch):

@@ -33,7 +33,7 @@ class Beside:
         self._tracker: Tracker | None = None
         self._waiting: deque[Message] = deque(maxlen=_MOST_WAITING)
         self._changed = threading.Condition()
-        self._is_ending = False
+        self._is_ending = self._is_left = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -54,6 +54,7 @@ class Beside:
         self._thread.join(_END_SECONDS[state])
         with self._changed:
             left = len(self._waiting)
+            self._is_left = True
         if left:
             log.warning("tracker_missed", extra={"tracker": self._name, "messages": left})
 
@@ -69,7 +70,7 @@ class Beside:
                 self._tracker = self._tracker or self._begin()
                 message(self._tracker)
             except Exception as error:  # noqa: BLE001 - a tracker's own, of any kind
-                if not pause:
+                if not pause and not self._is_left:
                     self._warn(error)
                 if self._is_ending:
                     return
