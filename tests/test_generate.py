@@ -358,6 +358,7 @@ def command(*arguments, start_new_session=False):
     )
 
 
+@pytest.mark.slow
 def test_a_kill_and_two_processes_change_no_bit(dcgan, tmp_path):
     count = 24 * PIECE_IMAGES + 3
     process = command(dcgan, tmp_path / "out", "--count", count)
@@ -390,6 +391,7 @@ def two_processes_that_draw(dcgan, out):
     return process
 
 
+@pytest.mark.slow
 def test_a_terminal_s_ctrl_c_stops_all_processes_in_good_order(dcgan, tmp_path):
     process = two_processes_that_draw(dcgan, tmp_path / "out")
     os.killpg(process.pid, signal.SIGINT)
@@ -398,6 +400,7 @@ def test_a_terminal_s_ctrl_c_stops_all_processes_in_good_order(dcgan, tmp_path):
     assert "generate_interrupted" in said
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_command_in_one_line(dcgan, tmp_path):
     process = two_processes_that_draw(dcgan, tmp_path / "out")
     started = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()

@@ -187,6 +187,7 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_features_of_a_given_network_are_named_by_its_weights(mrigan, run, tmp_path, resnet):
     kids = []
     for kind in ("pth", "safetensors"):
@@ -217,6 +218,7 @@ def test_features_of_efficientnet_lite_are_those_of_another_implementation():
     assert float(found.max()) == pytest.approx(3.7729, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_installed_package_gives_the_weights_of_efficientnet_lite(
     mrigan, run, tmp_path, monkeypatch
 ):
