@@ -8,7 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -122,11 +122,11 @@ class FaultyS3:
             def forward(self, body: bytes, request: Request, fault: str | None) -> None:
                 if fault == "slow":
                     time.sleep(1)
-                upstream = HTTPConnection(outer._upstream.hostname or "", outer._upstream.port)
-                upstream.request(self.command, self.path, body, dict(self.headers))
-                found = upstream.getresponse()
-                answer, headers = found.read(), dict(found.getheaders())
-                upstream.close()
+                host, port = outer._upstream.hostname or "", outer._upstream.port
+                with closing(HTTPConnection(host, port)) as upstream:
+                    upstream.request(self.command, self.path, body, dict(self.headers))
+                    found = upstream.getresponse()
+                    answer, headers = found.read(), dict(found.getheaders())
                 if fault == "lost":
                     self.reset()
                 elif fault == "flipped" and answer:

@@ -9,6 +9,7 @@ import string
 import subprocess
 import sys
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import boto3
@@ -65,8 +66,9 @@ def mrigan(server, key, secret, *arguments):
 
 def enforce(server, role, without=""):
     """Let only a user act from now on who has ``role``'s policy; return his key and secret."""
-    for bucket in ("slices", "ours"):
-        client(server, "s3").create_bucket(Bucket=bucket)
+    with closing(client(server, "s3")) as s3:
+        for bucket in ("slices", "ours"):
+            s3.create_bucket(Bucket=bucket)
     filled_in = string.Template((REPO / f"deploy/iam/{role}.json").read_text())
     document = json.loads(filled_in.substitute(VALUES, repository="x"))
     for statement in document["Statement"]:
@@ -75,10 +77,10 @@ def enforce(server, role, without=""):
             [statement["Action"]] if isinstance(statement["Action"], str) else statement["Action"]
         )
         statement["Action"] = [action for action in actions if action != without] or ["none:None"]
-    iam = client(server, "iam")
-    iam.create_user(UserName="job")
-    iam.put_user_policy(UserName="job", PolicyName="p", PolicyDocument=json.dumps(document))
-    key = iam.create_access_key(UserName="job")["AccessKey"]
+    with closing(client(server, "iam")) as iam:
+        iam.create_user(UserName="job")
+        iam.put_user_policy(UserName="job", PolicyName="p", PolicyDocument=json.dumps(document))
+        key = iam.create_access_key(UserName="job")["AccessKey"]
     filled = mrigan(server, "admin", "admin", "phantom", "s3://slices/mri", "--count", "6")
     assert filled.returncode == 0, filled.stderr
     request = urllib.request.Request(f"{server}/moto-api/reset-auth", data=b"0", method="POST")
