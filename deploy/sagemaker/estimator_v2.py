@@ -17,7 +17,8 @@ from sagemaker.session import Session
 RUN = environ["MRIGAN_OUTPUT_URI"].rstrip("/")
 METRICS = (
     *("epoch", "images_seen", "d_loss", "g_loss", "real_loss", "fake_loss", "real_score"),
-    *("fake_score", "real_sign", "r1", "r2", "augment_p", "swd", "swd_floor", "coverage"),
+    *("fake_score", "real_sign", "r1", "r2", "augment_p", "swd", "swd_floor"),
+    *("kid", "kid_floor", "coverage"),
     *("images_per_second", "peak_allocated_mib", "peak_reserved_mib", "peak_rss_mib"),
     "nonfinite",
 )
