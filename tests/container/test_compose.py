@@ -43,6 +43,8 @@ def test_the_bucket_holds_the_whole_run(artifacts):
         assert artifacts[key].startswith(b"\x89PNG"), key
     assert {"run.json", "data/manifest.jsonl", "report.html"} <= artifacts.keys()
     assert {"model/generator.safetensors", "model/config.json"} <= artifacts.keys()
+    # The image has TensorBoard.
+    assert any(key.startswith("tensorboard/events.out.tfevents.") for key in artifacts)
 
 
 def test_every_checkpoint_in_the_bucket_is_what_its_record_says(artifacts):
