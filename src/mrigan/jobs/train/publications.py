@@ -178,7 +178,7 @@ class Publications:
         self._publisher.submit_behind_all("checkpoint", pace.timed(publish))
 
     def _drawn(self) -> Callable[[], bytes]:
-        """Draw the sample grid as of now; what encodes it, once. It recalibrates BatchNorm."""
+        """Draw the sample grid, which recalibrates BatchNorm; its PNG is made later, and once."""
         drawn = self._samples.grid()
         return cache(lambda: render_grid(drawn, GRID_COLUMNS))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from mrigan.artifacts.history import EpochRow
 from mrigan.artifacts.run_status import State
-from mrigan.jobs.train.trackers.tracker import Tracker
+from mrigan.jobs.train.trackers.tracker import Tracker, warn_of
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,13 @@ class Beside:
         self._queue(lambda tracker: tracker.grid(png, row))
 
     def end(self, state: State) -> None:
-        """Queue the end, and wait some seconds until the tracker has all."""
+        """Queue the end, and wait some seconds until the tracker has all.
+
+        A run that fails to publish its end has told of one already: the first counts.
+        """
         with self._changed:
+            if self._is_ending:
+                return
             self._is_ending = True
             self._waiting.append(lambda tracker: tracker.end(state))
             self._changed.notify_all()
@@ -71,7 +76,7 @@ class Beside:
                 message(self._tracker)
             except Exception as error:  # noqa: BLE001 - a tracker's own, of any kind
                 if not pause and not self._is_left:
-                    self._warn(error)
+                    warn_of(error, self._name, "training goes on; it is tried again")
                 if self._is_ending:
                     return
                 pause = min(max(2 * pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
@@ -88,12 +93,3 @@ class Beside:
                 self._changed.wait_for(lambda: self._is_ending, pause)
             self._changed.wait_for(lambda: self._waiting or self._is_ending)
             return self._waiting[0] if self._waiting else None
-
-    def _warn(self, error: Exception) -> None:
-        reason = (str(error) or type(error).__name__).partition("\n")[0]
-        facts = {
-            "tracker": self._name,
-            "reason": reason,
-            "consequence": "training goes on; it is tried again",
-        }
-        log.warning("tracker_failed", extra=facts)

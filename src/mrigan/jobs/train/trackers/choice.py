@@ -1,7 +1,6 @@
 """Which trackers a run has, by its setting ``trackers`` and by what is installed."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib.util import find_spec
 
 from pydantic import TypeAdapter
@@ -100,9 +99,12 @@ def _open(name: str, run: Run, publisher: Publisher, known: dict[str, str]) -> T
             lambda store: run_tree.write_json(store, run_tree.TRACKERS, dict(known)),
         )
 
-    uri = run.store.uri
-    about = About(uri.rpartition("/")[2], uri, run.facts.settings, known.get(name, ""), remember)
-    return Beside(name, partial(_begin, name, about))
+    def begin() -> Tracker:  # again after a failure: what it has remembered is known then
+        uri, settings = run.store.uri, run.facts.settings
+        own = known.get(name, "")
+        return _begin(name, About(uri.rpartition("/")[2], uri, settings, own, remember))
+
+    return Beside(name, begin)
 
 
 def _begin(name: str, about: About) -> Tracker:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
 from mrigan.artifacts.history import EpochRow
@@ -28,10 +28,10 @@ class Mlflow:
 
     def __init__(self, about: About) -> None:
         self._client = MlflowClient()
-        self._id = about.known
-        if not self._resume():
-            self._id = self._create(about)
-            about.remember(self._id)
+        run = self._found(about.known) or self._created(about)
+        self._id: str = run.info.run_id
+        if not run.data.params:
+            self._log_settings(about)
 
     def rows(self, rows: Sequence[EpochRow]) -> None:
         """Log the numbers at step ``images_seen``."""
@@ -55,27 +55,31 @@ class Mlflow:
         """Set the status."""
         self._client.set_terminated(self._id, _ENDS[state])
 
-    def _resume(self) -> bool:
-        """Whether the server has the run of the earlier starts, which then goes on."""
-        if not self._id:
-            return False
+    def _found(self, known: str) -> Run | None:
+        """The run of the earlier starts, which goes on; None where the server has none."""
+        if not known:
+            return None
         try:
-            self._client.update_run(self._id, status="RUNNING")
+            self._client.update_run(known, status="RUNNING")
+            return self._client.get_run(known)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            return False
-        return True
+            return None
 
-    def _create(self, about: About) -> str:
+    def _created(self, about: About) -> Run:
+        """A new run, remembered at once: whatever fails next, no second one is created."""
         name = mlflow_experiment()
         found = self._client.get_experiment_by_name(name)
         experiment = found.experiment_id if found else self._client.create_experiment(name)
         tags = {"mrigan.uri": about.uri}
         run = self._client.create_run(experiment, run_name=about.name, tags=tags)
+        about.remember(run.info.run_id)
+        return run
+
+    def _log_settings(self, about: About) -> None:
         params = [
             Param(name, str(value)[:_MOST_CHARACTERS]) for name, value in about.settings.items()
         ]
         for start in range(0, len(params), _MOST_PARAMS):
-            self._client.log_batch(run.info.run_id, params=params[start : start + _MOST_PARAMS])
-        return str(run.info.run_id)
+            self._client.log_batch(self._id, params=params[start : start + _MOST_PARAMS])

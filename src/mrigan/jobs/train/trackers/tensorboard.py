@@ -20,7 +20,8 @@ from mrigan.artifacts import run_tree
 from mrigan.artifacts.history import EpochRow
 from mrigan.artifacts.publisher import Publisher
 from mrigan.artifacts.run_status import State
-from mrigan.jobs.train.trackers.tracker import scalars
+from mrigan.jobs.train.trackers.tracker import scalars, warn_of
+from mrigan.storage.store import Store
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -36,6 +37,7 @@ class TensorBoard:
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
         self._numbers = itertools.count()
+        self._has_failed = False
 
     def rows(self, rows: Sequence[EpochRow]) -> None:
         """Write a file of scalars."""
@@ -64,7 +66,19 @@ class TensorBoard:
     def _write(self, fill: Callable[["SummaryWriter"], None], first: int | None = None) -> None:
         name = f"events.out.tfevents.{time.time():.0f}.{next(self._numbers):06d}.mrigan"
         key = f"{run_tree.TENSORBOARD}/{name}"
-        self._publisher.submit(key, lambda store: store.put(key, _encoded(fill, first)))
+
+        def write(store: Store) -> None:
+            if self._has_failed:
+                return
+            try:
+                data = _encoded(fill, first)
+            except Exception as error:  # noqa: BLE001 - of an installation that is not ours
+                self._has_failed = True
+                warn_of(error, "tensorboard", "training goes on without event files")
+            else:
+                store.put(key, data)
+
+        self._publisher.submit(key, write)
 
 
 def _encoded(fill: Callable[["SummaryWriter"], None], first: int | None) -> bytes:

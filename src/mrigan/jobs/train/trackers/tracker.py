@@ -1,5 +1,6 @@
 """What an experiment tracker is told, and under which names."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,6 +8,8 @@ from typing import Any, Protocol
 
 from mrigan.artifacts.history import EpochRow
 from mrigan.artifacts.run_status import State
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class About:
         name: The last part of its URI.
         uri: Of the run.
         settings: By name.
-        known: The tracker's own name of the run, from an earlier start; "" in the first.
+        known: The tracker's own name of the run, once ``remember`` was told; "" before.
         remember: Keeps that name in the run.
     """
 
@@ -42,6 +45,13 @@ class Tracker(Protocol):
 
     def end(self, state: State) -> None:
         """Take how the run's start ended; the last call."""
+
+
+def warn_of(error: Exception, tracker: str, consequence: str) -> None:
+    """Say in one line that a tracker has failed: its errors are of any kind, and may be long."""
+    reason = (str(error) or type(error).__name__).partition("\n")[0]
+    facts = {"tracker": tracker, "reason": reason, "consequence": consequence}
+    log.warning("tracker_failed", extra=facts)
 
 
 def scalars(row: EpochRow) -> dict[str, float]:

@@ -23,7 +23,9 @@ class Wandb:
     """
 
     def __init__(self, about: About) -> None:
-        name = about.known or uuid.uuid4().hex[:12]
+        if not (name := about.known):
+            name = uuid.uuid4().hex[:12]
+            about.remember(name)
         self._run = wandb.init(
             project=wandb_project(),
             id=name,
@@ -32,8 +34,6 @@ class Wandb:
             resume="allow",
             settings=wandb.Settings(console="off", silent=True),
         )
-        if not about.known:
-            about.remember(name)
         self._run.define_metric("*", step_metric=STEP)
 
     def rows(self, rows: Sequence[EpochRow]) -> None:
