@@ -85,12 +85,13 @@ def test_a_tracker_that_can_not_be_reached_is_left_with_a_warning(impatient, cap
     assert caplog.records[-1].messages == 2
 
 
-def test_the_first_end_of_a_run_counts():
+def test_the_first_end_of_a_run_counts(caplog):
     heard = Heard()
     told = Beside("some", lambda: heard)
     told.end("completed")
     told.end("failed")  # the status could not be published
     assert heard.told == ["completed"]
+    assert not caplog.records
 
 
 def test_a_tracker_that_hangs_does_not_keep_a_job(monkeypatch, caplog):
